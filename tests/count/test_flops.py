@@ -9,7 +9,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from isoflop.count.flops import flops_per_token
 from isoflop.count.parameters import parameters
 from isoflop.errors import UsageError
-from isoflop.model.decoder import build
+from isoflop.model.build import build
 from isoflop.specs.architecture import Decoder
 
 GROUPED = Decoder(layers=3, width=48, heads=4, kv_heads=2, head_size=16, hidden=112, vocabulary=96, context=64)

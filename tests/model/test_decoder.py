@@ -11,7 +11,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from isoflop.count.flops import flops_per_token
 from isoflop.count.parameters import parameters
-from isoflop.model.decoder import build
+from isoflop.model.build import build
 from isoflop.model.layers import normalise, rotary_table, rotate
 from isoflop.specs.architecture import Decoder
 from isoflop.train.objectives import causal

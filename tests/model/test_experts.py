@@ -17,10 +17,11 @@ from isoflop.count.flops import flops_per_token
 from isoflop.count.parameters import parameters
 from isoflop.data.loader import Loader
 from isoflop.errors import UsageError
-from isoflop.model.decoder import build
+from isoflop.model.build import build
 from isoflop.model.experts import Mixture, at_once, balance, one_by_one
 from isoflop.specs.architecture import Decoder, Routing
-from isoflop.specs.recipe import Optimizer, Recipe
+from isoflop.specs.optimizer import Optimizer
+from isoflop.specs.recipe import Recipe
 from isoflop.train.learner import Learner
 from isoflop.train.objectives import causal
 

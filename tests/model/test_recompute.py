@@ -6,7 +6,7 @@ import pytest
 import torch
 from msgspec.structs import replace
 
-from isoflop.model.decoder import build
+from isoflop.model.build import build
 from isoflop.specs.architecture import Decoder
 from isoflop.specs.layout import Recompute
 from isoflop.train.objectives import causal

@@ -9,8 +9,10 @@ from msgspec.structs import fields, replace
 from isoflop.errors import UnknownNameError, UsageError
 from isoflop.specs.architecture import Decoder, Routing
 from isoflop.specs.layout import Layout
-from isoflop.specs.recipe import Optimizer, Recipe, Schedule
+from isoflop.specs.optimizer import Optimizer
+from isoflop.specs.recipe import Recipe
 from isoflop.specs.recipe_file import load, parse
+from isoflop.specs.schedule import Schedule
 
 MODEL = Decoder(layers=2, width=64, heads=2, kv_heads=2, head_size=32, hidden=192, vocabulary=1024, context=128)
 RECIPE = Recipe(name="rung-1", shards="shards", model=MODEL, n_tokens=100_000, batch_tokens=1024)

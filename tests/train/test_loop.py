@@ -17,8 +17,10 @@ from isoflop.data.read import Document
 from isoflop.data.tokenization import tokenize
 from isoflop.errors import InputError, StoppedError, UsageError
 from isoflop.specs.architecture import Decoder, Routing
-from isoflop.specs.recipe import Optimizer, Recipe, Schedule
+from isoflop.specs.optimizer import Optimizer
+from isoflop.specs.recipe import Recipe
 from isoflop.specs.run import Run
+from isoflop.specs.schedule import Schedule
 from isoflop.train import checkpoint, record, session, store
 from isoflop.train.divergence import Watch
 from isoflop.train.events import Event

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from torch.nn.functional import cross_entropy
 
 from isoflop.data.corrupt import NOTHING
-from isoflop.model.decoder import build
+from isoflop.model.build import build
 from isoflop.specs.architecture import Decoder
 from isoflop.train.objectives import causal, chosen
 

@@ -14,9 +14,10 @@ from torch import Tensor, nn
 from isoflop.count.memory_states import MOMENT_BYTES
 from isoflop.count.parameters import parameters
 from isoflop.errors import InputError
-from isoflop.model.decoder import build
+from isoflop.model.build import build
 from isoflop.specs.architecture import Decoder
-from isoflop.specs.recipe import Optimizer, Recipe
+from isoflop.specs.optimizer import Optimizer
+from isoflop.specs.recipe import Recipe
 from isoflop.train import checkpoint, optim
 from isoflop.train.learner import Learner, reproducible
 from isoflop.train.optim import Updater

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from isoflop.specs.recipe import Schedule
+from isoflop.specs.schedule import Schedule
 from isoflop.train.schedule import multiplier
 
 NAMES = ("wsd", "cosine", "linear", "inverse-sqrt")

@@ -18,7 +18,8 @@ from isoflop.data.read import Document
 from isoflop.data.tokenization import tokenize
 from isoflop.errors import ResourceError, UsageError
 from isoflop.specs.architecture import Decoder
-from isoflop.specs.recipe import Optimizer, Recipe
+from isoflop.specs.optimizer import Optimizer
+from isoflop.specs.recipe import Recipe
 from isoflop.specs.run import Run
 from isoflop.train import store
 from isoflop.train.choose import choose_workers, decide

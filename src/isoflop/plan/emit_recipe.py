@@ -17,7 +17,8 @@ from isoflop.laws import relations
 from isoflop.plan.emit_source import Planned
 from isoflop.specs.architecture import Decoder
 from isoflop.specs.layout import Layout
-from isoflop.specs.recipe import Optimizer, Recipe, TrainedBy
+from isoflop.specs.optimizer import Optimizer, TrainedBy
+from isoflop.specs.recipe import Recipe
 
 BATCH_LAW = "step-law-2025-batch"
 LEAST_STEPS = 20

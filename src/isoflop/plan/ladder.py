@@ -20,7 +20,9 @@ from isoflop.count.parameters import parameters
 from isoflop.errors import InfeasibleError, UsageError
 from isoflop.laws.hyperparameters import horizon, learning_rate
 from isoflop.specs.architecture import Decoder
-from isoflop.specs.recipe import Optimizer, Recipe, Schedule
+from isoflop.specs.optimizer import Optimizer
+from isoflop.specs.recipe import Recipe
+from isoflop.specs.schedule import Schedule
 
 LEAST_STEPS = 100  # of a rung: below that warmup and cooldown are all there is
 SWEPT_TOKENS = 450e3  # length of the runs that the learning rate's constant was swept on (LOG.md)

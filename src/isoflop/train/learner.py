@@ -8,7 +8,7 @@ import numpy.typing as npt
 import torch
 
 from isoflop.errors import InputError, UsageError
-from isoflop.model.decoder import build
+from isoflop.model.build import build
 from isoflop.specs.recipe import Recipe
 from isoflop.train.objectives import causal
 from isoflop.train.optim import Updater

@@ -5,7 +5,7 @@ A rate is a share of the peak, above 0 at every step: a decay to 0 reaches it wh
 
 import math
 
-from isoflop.specs.recipe import Schedule
+from isoflop.specs.schedule import Schedule
 
 
 def multiplier(schedule: Schedule, *, step: int, steps: int) -> float:

@@ -35,7 +35,8 @@ from isoflop.errors import UsageError
 from isoflop.model.decoder import Decoder
 from isoflop.specs import architecture as specs
 from isoflop.specs.layout import Layout, Training
-from isoflop.specs.recipe import Optimizer, Recipe
+from isoflop.specs.optimizer import Optimizer
+from isoflop.specs.recipe import Recipe
 from isoflop.train import optim
 from isoflop.train.objectives import causal
 
