@@ -23,7 +23,7 @@ from isoflop.data.read import Document
 from isoflop.data.tokenization import tokenize
 from isoflop.specs.architecture import Decoder
 from isoflop.specs.recipe import Recipe
-from isoflop.train import checkpoint, record, session, store
+from isoflop.train import checkpoint, keeper, record, store
 from isoflop.train.loop import train
 
 CONTEXT, SEQUENCES, VOCABULARY = 16, 4, 300
@@ -64,7 +64,7 @@ def _soak(place: Path, *, kills: int, random: random.Random) -> int:
 
 def _go_on(place: Path) -> int:
     """One attempt: train on from wherever the folder stands, saving at every step."""
-    session._SAVE_S, session._SAVE_SHARE = 0.0, 1e9
+    keeper._SAVE_S, keeper._SAVE_SHARE = 0.0, 1e9
     recipe = msgspec.json.decode((place / "recipe.json").read_bytes(), type=Recipe)
     print("ready", flush=True)
     train(recipe, folder=place / "killed", on_event=lambda event: print(event.text, flush=True) if event.text else None)

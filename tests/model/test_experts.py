@@ -15,6 +15,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from isoflop.count.flops import flops_per_token
 from isoflop.count.parameters import parameters
+from isoflop.data.batch import Batch
 from isoflop.data.loader import Loader
 from isoflop.errors import UsageError
 from isoflop.model.build import build
@@ -191,7 +192,8 @@ def test_it_learns_python_and_keeps_its_experts_busy(precision: str) -> None:
     )  # fmt: skip
     learner = Learner(recipe, peak_learning_rate=1e-2)
     loader = Loader(np.frombuffer(text, dtype=np.uint8), context=64, sequences=8, seed=0)
-    nats = [learner.step(step, *loader.batch(step))[0] for step in range(50)]
+    batches = (Batch(inputs_ST=inputs, targets_SU=targets) for inputs, targets in map(loader.batch, range(50)))
+    nats = [learner.step(step, batch)[0] for step, batch in enumerate(batches)]
     assert np.mean(nats[:3]) > 5.0
     counts = np.bincount(np.frombuffer(text, dtype=np.uint8))
     frequency = counts[counts > 0] / len(text)

@@ -21,7 +21,7 @@ from isoflop.specs.optimizer import Optimizer
 from isoflop.specs.recipe import Recipe
 from isoflop.specs.run import Run
 from isoflop.specs.schedule import Schedule
-from isoflop.train import checkpoint, record, session, store
+from isoflop.train import checkpoint, journal, record, store
 from isoflop.train.divergence import Watch
 from isoflop.train.events import Event
 from isoflop.train.loop import train
@@ -72,7 +72,7 @@ class _Plug:
 
 @pytest.fixture(autouse=True)
 def _every_step_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(session, "_REPORT_S", -1.0)
+    monkeypatch.setattr(journal, "_REPORT_S", -1.0)
 
 
 def _interrupt(recipe: Recipe, folder: Path, step: int) -> None:
@@ -216,14 +216,14 @@ LOCKSTEP = """
 import sys, msgspec
 from pathlib import Path
 from isoflop.specs.recipe import Recipe
-from isoflop.train import session
+from isoflop.train import journal, keeper
 from isoflop.train.loop import train
 
 def tell(event):
     print(event.kind, event.step, flush=True)
     sys.stdin.readline()
 
-session._SAVE_S, session._SAVE_SHARE, session._REPORT_S = 0.0, 1e9, -1.0
+keeper._SAVE_S, keeper._SAVE_SHARE, journal._REPORT_S = 0.0, 1e9, -1.0
 recipe = msgspec.json.decode(Path(sys.argv[1]).read_bytes(), type=Recipe)
 train(recipe, folder=Path(sys.argv[2]), on_event=tell)
 """

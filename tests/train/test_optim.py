@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from isoflop.count.memory_states import MOMENT_BYTES
 from isoflop.count.parameters import parameters
+from isoflop.data.batch import Batch
 from isoflop.errors import InputError
 from isoflop.model.build import build
 from isoflop.specs.architecture import Decoder
@@ -183,7 +184,8 @@ def test_saved_and_taken_up_by_another_learner_training_goes_on_to_the_bit(
                 saved = checkpoint.save(tmp_path, step=step, key="", tensors=whole.tensors(), state={})
                 other.restore(checkpoint.load(saved).tensors)
             said = [
-                each.step(step, tokens[:, :-1].copy(), tokens[:, 1:].copy()) for each in (whole, other)[: 1 + step // 3]
+                each.step(step, Batch(inputs_ST=tokens[:, :-1], targets_SU=tokens[:, 1:]))
+                for each in (whole, other)[: 1 + step // 3]
             ]
             assert len(set(said)) == 1
         ours, theirs = whole.tensors(), other.tensors()

@@ -3,14 +3,13 @@
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 
-import numpy as np
-import numpy.typing as npt
 import torch
 
+from isoflop.data.batch import Batch
 from isoflop.errors import InputError, UsageError
 from isoflop.model.build import build
 from isoflop.specs.recipe import Recipe
-from isoflop.train.objectives import causal
+from isoflop.train import task
 from isoflop.train.optim import Updater
 from isoflop.train.schedule import multiplier
 
@@ -45,18 +44,14 @@ class Learner:
         """At a step counted from 0; Muon's own, where the recipe gives one, keeps the same share of its peak."""
         return self.peak_learning_rate * multiplier(self.recipe.schedule, step=step, steps=self.recipe.steps)
 
-    def step(
-        self, step: int, inputs_BT: npt.NDArray[np.int64], targets_BT: npt.NDArray[np.int64]
-    ) -> tuple[float, float]:
+    def step(self, step: int, batch: Batch) -> tuple[float, float]:
         """One optimizer step on one batch; returns its loss in nats per token and the gradient's norm."""
         rows = max(1, _MICRO_TOKENS[self.device.type] // self.recipe.model.context)
-        total = 0.0
-        for start in range(0, len(inputs_BT), rows):
-            x_BT = torch.from_numpy(inputs_BT[start : start + rows]).to(self.device)
-            y_BT = torch.from_numpy(targets_BT[start : start + rows]).to(self.device)
-            share = len(x_BT) / len(inputs_BT)
+        said, total = batch.said, 0.0
+        for part in batch.parts(rows):
+            share = part.said / said
             with self.precision():
-                loss, nats = causal(self.model, x_BT, y_BT, self.recipe.optimizer.z_loss, self.recipe.loss_head)
+                loss, nats = task.loss(self.recipe, self.model, part, self.device)
             torch.autograd.backward(loss * share)
             total += nats.item() * share
         norm = torch.nn.utils.clip_grad_norm_(self._parameters, self.recipe.optimizer.clip_norm)

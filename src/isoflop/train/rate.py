@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
+from isoflop.data.batch import Batch
 from isoflop.errors import UsageError
 from isoflop.specs.recipe import Recipe
 
@@ -37,7 +38,9 @@ def measure_steps(recipe: Recipe, *, seconds: float) -> float:
         while len(took) < _WARM + _LEAST or time.perf_counter() < end:
             batch = random.integers(0, recipe.model.vocabulary, shape)
             begin = time.perf_counter()
-            learner.step(0, batch[:, :-1].copy(), batch[:, 1:].copy())  # reads its loss, so it has ended
+            learner.step(
+                0, Batch(inputs_ST=batch[:, :-1].copy(), targets_SU=batch[:, 1:].copy())
+            )  # reads its loss, so it has ended
             took.append(time.perf_counter() - begin)
     return recipe.batch_tokens / statistics.median(took[_WARM:])
 
