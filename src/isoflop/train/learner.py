@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 
 import torch
+from msgspec import Struct
 
 from isoflop.data.batch import Batch
 from isoflop.errors import InputError, UsageError
@@ -12,10 +13,27 @@ from isoflop.specs.recipe import Recipe
 from isoflop.train import task
 from isoflop.train.optim import Updater
 from isoflop.train.schedule import multiplier
+from isoflop.train.spent import Laps
 
 _MICRO_TOKENS = {"cpu": 2**14, "cuda": 2**16}
 """Tokens whose activations exist at once; a larger batch is summed from several."""
 _RANDOM = "random."
+
+
+class Step(Struct, frozen=True, kw_only=True):
+    """What one optimizer step came to.
+
+    Attributes:
+        loss_nats: cross-entropy per token of its batch.
+        grad_norm: of the whole batch's gradient, before clipping.
+        rows: sequences whose activations existed at once.
+        skipped: the weights stayed as they were.
+    """
+
+    loss_nats: float
+    grad_norm: float
+    rows: int
+    skipped: bool = False
 
 
 class Learner:
@@ -26,6 +44,7 @@ class Learner:
         device: where it lives.
         model: the model.
         peak_learning_rate: what the schedule is a share of.
+        laps: where the time of its steps goes, `laps.spent`.
     """
 
     def __init__(self, recipe: Recipe, *, peak_learning_rate: float) -> None:
@@ -34,6 +53,7 @@ class Learner:
         self.peak_learning_rate = peak_learning_rate
         self.model = build(recipe.model, seed=recipe.seed, device=self.device, recompute=recipe.recompute)
         self.updater = Updater(self.model, recipe, peak_learning_rate=peak_learning_rate)
+        self.laps = Laps(self.device)
         self._parameters = list(self.model.parameters())
 
     def precision(self) -> AbstractContextManager[object]:
@@ -44,19 +64,25 @@ class Learner:
         """At a step counted from 0; Muon's own, where the recipe gives one, keeps the same share of its peak."""
         return self.peak_learning_rate * multiplier(self.recipe.schedule, step=step, steps=self.recipe.steps)
 
-    def step(self, step: int, batch: Batch) -> tuple[float, float]:
-        """One optimizer step on one batch; returns its loss in nats per token and the gradient's norm."""
+    def step(self, step: int, batch: Batch) -> Step:
+        """One optimizer step, counted from 0, on one batch."""
         rows = max(1, _MICRO_TOKENS[self.device.type] // self.recipe.model.context)
-        said, total = batch.said, 0.0
+        said, nats = batch.said, torch.zeros((), dtype=torch.float64, device=self.device)
+        self.laps.begin()
         for part in batch.parts(rows):
             share = part.said / said
             with self.precision():
-                loss, nats = task.loss(self.recipe, self.model, part, self.device)
+                loss, part_nats = task.loss(self.recipe, self.model, part, self.device)
+            self.laps.lap("forward_s")
             torch.autograd.backward(loss * share)
-            total += nats.item() * share
+            nats += part_nats.double() * share
+            self.laps.lap("backward_s")
         norm = torch.nn.utils.clip_grad_norm_(self._parameters, self.recipe.optimizer.clip_norm)
         self.updater.step(share=multiplier(self.recipe.schedule, step=step, steps=self.recipe.steps))
-        return total, norm.item()
+        self.laps.lap("optimizer_s")
+        done = Step(loss_nats=nats.item(), grad_norm=norm.item(), rows=min(rows, len(batch.inputs_ST)))
+        self.laps.settle()
+        return done
 
     def tensors(self) -> dict[str, dict[str, torch.Tensor]]:
         """Everything a resume needs, by file and name."""

@@ -152,13 +152,13 @@ class Session:
     def _step(self, learner: Learner) -> str:
         """One step; returns why the run has diverged, or ""."""
         at, began = self.counters, time.perf_counter()
-        loss_nats, grad_norm = learner.step(at.step, self._batches.batch(at.step))
+        done = learner.step(at.step, self._batches.batch(at.step))
         at.train_s += time.perf_counter() - began
         at.step += 1
-        if reason := at.watch.verdict(loss_nats=loss_nats, grad_norm=grad_norm):
+        if reason := at.watch.verdict(loss_nats=done.loss_nats, grad_norm=done.grad_norm):
             return reason
         rate = learner.learning_rate(at.step - 1)
-        self.journal.stepped(loss_nats=loss_nats, grad_norm=grad_norm, learning_rate=rate)
+        self.journal.stepped(loss_nats=done.loss_nats, grad_norm=done.grad_norm, learning_rate=rate)
         return ""
 
     def _evaluate(self, learner: Learner, should_stop: Callable[[], bool]) -> Evaluation | None:
