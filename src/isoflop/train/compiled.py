@@ -1,0 +1,58 @@
+"""torch.compile for a model's blocks, which can be taken back.
+
+Only a block is compiled and not the whole model: all blocks share one graph, so a cold start is that of one block (8 to
+15 s on CPU where a whole model takes 50 to 115), and the head keeps its own chunks. Shapes are fixed. Evaluations run
+eagerly: their shapes would each cost another graph, and their losses would depend on what the training was run by.
+
+Guaranteed: a resume on the same machine with the same torch and compiler makes the same kernels, and so the same bits.
+Elsewhere the last digits may differ, as they may for torch's own kernels.
+"""
+
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+from torch import nn
+
+
+def compile_blocks(model: nn.Module) -> None:
+    """Send each block through torch.compile when it is first used in training."""
+    for block in _blocks(model):
+        block.forward = torch.compile(block.forward, dynamic=False)
+
+
+def uncompile(model: nn.Module) -> None:
+    """Take `compile_blocks` back."""
+    for block in _blocks(model):
+        block.__dict__.pop("forward", None)
+
+
+def _blocks(model: nn.Module) -> Iterator[nn.Module]:
+    """Those of every stack of blocks in the model."""
+    for name, module in model.named_modules():
+        if isinstance(module, nn.ModuleList) and name.rpartition(".")[2] == "blocks":
+            yield from module
+
+
+@contextmanager
+def eagerly() -> Iterator[None]:
+    """As if nothing were compiled, while inside."""
+    with torch.compiler.set_stance("force_eager"):
+        yield
+
+
+@contextmanager
+def quietly() -> Iterator[None]:
+    """Without the compiler's advice to its own developers, while it may be at work inside."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", category=UserWarning, module=r"torch\._(inductor|dynamo|functorch)")
+        yield
+
+
+def reason(error: BaseException) -> str:
+    """Why it did not compile, in one line: the first cause that has something to say."""
+    while error.__cause__ is not None:
+        error = error.__cause__
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__
