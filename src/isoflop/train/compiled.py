@@ -18,8 +18,9 @@ from torch import nn
 
 def compile_blocks(model: nn.Module) -> None:
     """Send each block through torch.compile when it is first used in training."""
-    for block in _blocks(model):
-        block.forward = torch.compile(block.forward, dynamic=False)
+    with quietly():  # what is imported here is deprecated, says torch of torch
+        for block in _blocks(model):
+            block.forward = torch.compile(block.forward, dynamic=False)
 
 
 def uncompile(model: nn.Module) -> None:
@@ -44,15 +45,19 @@ def eagerly() -> Iterator[None]:
 
 @contextmanager
 def quietly() -> Iterator[None]:
-    """Without the compiler's advice to its own developers, while it may be at work inside."""
+    """Without the compiler's warnings about its own workings, while it may be at work inside."""
     with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", category=UserWarning, module=r"torch\._(inductor|dynamo|functorch)")
+        warnings.filterwarnings("ignore", module=r"torch\b")
+        warnings.filterwarnings(
+            "ignore", message="The .grad attribute of a Tensor that is not a leaf"
+        )  # it asks for it
         yield
 
 
 def reason(error: BaseException) -> str:
     """Why it did not compile, in one line: the first cause that has something to say."""
-    while error.__cause__ is not None:
-        error = error.__cause__
+    # Dynamo keeps what a backend raised beside its own error and not as its cause.
+    while (cause := getattr(error, "inner_exception", None) or error.__cause__) is not None:
+        error = cause
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     return f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__

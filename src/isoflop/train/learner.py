@@ -3,7 +3,7 @@
 import gc
 import math
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 
 import torch
 from msgspec import Struct, structs
@@ -78,6 +78,7 @@ class Learner:
         self.updater = Updater(self.model, recipe, peak_learning_rate=self.peak_learning_rate)
         self._parameters = list(self.model.parameters())
         self.scaler = Scaler(self.device, self._parameters) if engine.precision == "fp16" else None
+        self._cold = engine.compiled  # the next step compiles
         if engine.compiled:
             compiled.compile_blocks(self.model)
 
@@ -121,7 +122,10 @@ class Learner:
         random = self._random()
         while True:
             try:
-                return self._gradients(batch)
+                with compiled.quietly() if self._cold else nullcontext():
+                    loss_nats = self._gradients(batch)
+                self._cold = False
+                return loss_nats
             except Exception as error:
                 notes.append(self._give_way(error, sequences=len(batch.inputs_ST)))
             # Only here the failed attempt's frames are gone, and with them its activations.
@@ -152,13 +156,14 @@ class Learner:
             if rows == 1:
                 raise error
             self.engine = structs.replace(self.engine, rows=micro.halved(rows))
+            self._cold = self.engine.compiled
             return (
                 f"memory ran out with {rows} sequences at once: the batch is taken again, and the run goes on, with "
                 f"{self.engine.rows} at once"
             )
         if self.engine.compiled:
             compiled.uncompile(self.model)
-            self.engine = structs.replace(self.engine, compiled=False)
+            self.engine, self._cold = structs.replace(self.engine, compiled=False), False
             return f"torch.compile failed ({compiled.reason(error)}): the run goes on without it"
         raise error
 
@@ -249,10 +254,14 @@ def pick_device(recipe: Recipe) -> torch.device:
 def reproducible(recipe: Recipe) -> Iterator[None]:
     """The recipe's threads and seed, and deterministic kernels on CUDA, while inside; what was before comes back after.
 
-    CPU kernels are deterministic for a fixed number of threads; asking for it there only costs time.
+    CPU kernels are deterministic for a fixed number of threads; asking for it there only costs time. fp32 is fp32 and
+    not TF32 (10 bits of mantissa, for x3 to x8 the products), so that a run is the same on every device to 1e-6; who
+    wants speed takes bf16.
     """
     threads, deterministic = torch.get_num_threads(), torch.are_deterministic_algorithms_enabled()
+    products = torch.get_float32_matmul_precision()
     torch.set_num_threads(recipe.threads)
+    torch.set_float32_matmul_precision("highest")
     torch.manual_seed(recipe.seed)
     if pick_device(recipe).type == "cuda":
         torch.use_deterministic_algorithms(True, warn_only=True)
@@ -260,4 +269,5 @@ def reproducible(recipe: Recipe) -> Iterator[None]:
         yield
     finally:
         torch.set_num_threads(threads)
+        torch.set_float32_matmul_precision(products)
         torch.use_deterministic_algorithms(deterministic)
