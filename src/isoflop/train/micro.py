@@ -50,7 +50,7 @@ def begin_with(recipe: Recipe, *, precision: Computed, tokens: int, available_by
         rows = halved(rows)
     if rows == usual:
         return rows, ""
-    return rows, f"{usual} would not fit into the {available_bytes / 1e9:.1f} GB available, by the count of memory"
+    return rows, f"{usual} would not fit into the {available_bytes / 1e9:.2g} GB available, by the count of memory"
 
 
 def counted(recipe: Recipe, *, rows: int, precision: Computed) -> float:
