@@ -11,7 +11,7 @@ import torch
 from msgspec.structs import replace
 
 from isoflop.data.batch import Batch
-from isoflop.specs.architecture import Decoder
+from isoflop.specs.architecture import Decoder, Routing
 from isoflop.specs.engine import Engine
 from isoflop.specs.recipe import Recipe
 from isoflop.train import compiled, task
@@ -31,6 +31,7 @@ def batch(seed: int = 0) -> Batch:
 @pytest.fixture(autouse=True)
 def _forgotten() -> None:
     torch.compiler.reset()
+    torch._dynamo.utils.counters.clear()
 
 
 @pytest.fixture
@@ -59,6 +60,18 @@ def test_compiled_blocks_compute_what_eager_ones_do_and_resume_to_the_bit() -> N
         other.restore(saved, whole.engine)
         assert other.step(1, batch(1)) == later
     assert all(torch.equal(a, b) for a, b in zip(whole.model.parameters(), other.model.parameters(), strict=True))
+
+
+@pytest.mark.usefixtures("traced")
+def test_of_experts_whose_shapes_change_at_every_step_nothing_is_compiled_again_and_again() -> None:
+    recipe = replace(RECIPE, model=replace(MODEL, experts=Routing(count=4, active=2)))
+    with reproducible(recipe):
+        mixed, plain = (Learner(recipe, peak_learning_rate=1e-3, engine=each) for each in (COMPILED, EAGER))
+        for k in range(3):
+            done, expected = mixed.step(k, batch(k)), plain.step(k, batch(k))
+            assert done.notes == ()
+            assert done.loss_nats == pytest.approx(expected.loss_nats, rel=1e-6)
+    assert torch._dynamo.utils.counters["stats"]["unique_graphs"] == 1  # attention's
 
 
 @pytest.mark.usefixtures("traced")

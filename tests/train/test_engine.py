@@ -12,7 +12,7 @@ from isoflop import files
 from isoflop.data.read import Document
 from isoflop.data.tokenization import tokenize
 from isoflop.errors import StoppedError
-from isoflop.specs.architecture import Decoder
+from isoflop.specs.architecture import Decoder, Routing
 from isoflop.specs.recipe import Recipe
 from isoflop.specs.run import Run
 from isoflop.tables import find, rows
@@ -71,6 +71,14 @@ def test_only_runs_that_are_long_enough_to_gain_are_compiled() -> None:
     assert "not compiled because x1.08 the speed" in short.reasons[0]
     assert long.reasons[0].startswith("compiled because")
     assert long.said().startswith(f"bf16, compiled, {long.rows} sequences at once; compiled because")
+
+
+def test_experts_are_compiled_only_where_the_recipe_says_so() -> None:
+    mixed = replace(RECIPE, model=replace(SMALL, experts=Routing(count=4, active=2)), precision="bf16", n_tokens=10**9)
+    found = settle(replace(mixed, compile="auto"), CPU)
+    assert not found.compiled
+    assert found.reasons == ("not compiled because experts get other numbers of tokens at every step",)
+    assert settle(replace(mixed, compile=True), CPU).compiled
 
 
 def test_what_a_recipe_states_is_taken_as_it_is() -> None:

@@ -15,25 +15,31 @@ from contextlib import contextmanager
 import torch
 from torch import nn
 
+from isoflop.model.attention import Attention
+from isoflop.model.experts import Mixture
+
 
 def compile_blocks(model: nn.Module) -> None:
     """Send each block through torch.compile when it is first used in training."""
     with quietly():  # what is imported here is deprecated, says torch of torch
-        for block in _blocks(model):
-            block.forward = torch.compile(block.forward, dynamic=False)
+        for part in _parts(model):
+            part.forward = torch.compile(part.forward, dynamic=False)
 
 
 def uncompile(model: nn.Module) -> None:
     """Take `compile_blocks` back."""
-    for block in _blocks(model):
-        block.__dict__.pop("forward", None)
+    for part in _parts(model):
+        part.__dict__.pop("forward", None)
 
 
-def _blocks(model: nn.Module) -> Iterator[nn.Module]:
-    """Those of every stack of blocks in the model."""
-    for name, module in model.named_modules():
-        if isinstance(module, nn.ModuleList) and name.rpartition(".")[2] == "blocks":
-            yield from module
+def _parts(model: nn.Module) -> Iterator[nn.Module]:
+    """Blocks of every stack in the model; of a block with experts, whose shapes change at every step, its attention."""
+    for name, stack in model.named_modules():
+        if isinstance(stack, nn.ModuleList) and name.rpartition(".")[2] == "blocks":
+            for block in stack:
+                inner = list(block.modules())
+                mixed = any(isinstance(part, Mixture) for part in inner)
+                yield from (part for part in inner if isinstance(part, Attention)) if mixed else [block]
 
 
 @contextmanager

@@ -18,6 +18,7 @@ import torch
 from msgspec import Struct
 
 from isoflop.count.flops import flops_per_token
+from isoflop.specs.architecture import Decoder
 from isoflop.specs.engine import Computed, Engine
 from isoflop.specs.recipe import Recipe
 from isoflop.tables import find
@@ -92,6 +93,8 @@ def _precision(recipe: Recipe, device: torch.device, gains: Gains) -> tuple[Comp
 def _compiled(recipe: Recipe, device: torch.device, computed: Computed, gains: Gains) -> tuple[bool, str]:
     if recipe.compile != "auto":
         return recipe.compile, ""
+    if isinstance(recipe.model, Decoder) and recipe.model.experts:
+        return False, "not compiled because experts get other numbers of tokens at every step"
     gain = at_width(gains.compile_gain.get(computed, []), recipe.model.width)
     rate = gains.flop_per_s[computed] * (recipe.threads if device.type == "cpu" else 1)
     length_s = flops_per_token(recipe.model, sequence=recipe.model.context).total * recipe.n_tokens / rate
