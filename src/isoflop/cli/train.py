@@ -46,11 +46,15 @@ def train(recipe_file: Path, settings: tuple[str, ...], runs_dir: Path, name: st
     folder = runs_dir / _folder_name(name or recipe.name)
     log = Log(str(folder))
     with listening() as wish:  # a signal in the middle of torch's import would end in whatever code was being run
+        from isoflop.train.engine import metered, settle
         from isoflop.train.learner import pick_device
         from isoflop.train.loop import train as run_recipe
         from isoflop.train.meter import measure_matmul
 
-        peak = measure_matmul(threads=recipe.threads, precision=recipe.precision, device=pick_device(recipe).type)
+        device = pick_device(recipe)
+        peak = measure_matmul(
+            threads=recipe.threads, precision=metered(settle(recipe, device).precision), device=device.type
+        )
     if wish:
         raise wish.error("before the first step")
     run = run_recipe(recipe, folder=folder, on_event=log, peak_flop_per_s=peak)

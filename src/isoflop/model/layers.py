@@ -100,6 +100,11 @@ def rotate(x_BTHS: Tensor, table: Tensor) -> Tensor:
     This is the pairing of the paper; one complex product is 2.5 times faster on CPU than Hugging Face's pairing of
     (i, i + S/2), from which the rows of q and k differ by a fixed permutation only.
     """
+    if torch.compiler.is_compiling():  # which fuses real products, and complex ones not at all
+        cos_TS, sin_TS = table[: x_BTHS.shape[1], None].unbind(-1)
+        even, odd = x_BTHS.float().reshape(*x_BTHS.shape[:-1], -1, 2).unbind(-1)
+        turned = torch.stack((even * cos_TS - odd * sin_TS, even * sin_TS + odd * cos_TS), dim=-1)
+        return turned.flatten(-2).type_as(x_BTHS)
     turn_TS = torch.view_as_complex(table[: x_BTHS.shape[1]])[:, None]
     pairs = torch.view_as_complex(x_BTHS.float().reshape(*x_BTHS.shape[:-1], -1, 2))
     return torch.view_as_real(pairs * turn_TS).flatten(-2).type_as(x_BTHS)

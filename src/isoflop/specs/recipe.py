@@ -9,11 +9,14 @@ from isoflop.errors import UsageError
 from isoflop.files import sha256_value
 from isoflop.specs import optimizer, schedule
 from isoflop.specs.architecture import Decoder
+from isoflop.specs.engine import Asked
 from isoflop.specs.layout import Layout, Recompute
 from isoflop.specs.optimizer import Optimizer
 from isoflop.specs.schedule import Schedule
 
-_ADDED: dict[str, object] = {"recompute": "none", "loss_head": "chunked", "layout": None}
+_ADDED: dict[str, object] = {
+    "recompute": "none", "loss_head": "chunked", "layout": None, "compile": False, "micro_tokens": None,
+}  # fmt: skip
 """Fields younger than runs that exist: at these values a run keeps the key that it had without them."""
 
 
@@ -26,7 +29,11 @@ class Recipe(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         batch_tokens: tokens of one optimizer step, a multiple of the context.
         validation_tokens: tokens of the final evaluation, the first of the validation split.
         evaluations: evaluations spread over the run, the final one included.
-        precision: "fp32", or "bf16" for autocast with fp32 weights.
+        precision: of matrix products, weights stay fp32: "fp32"; "bf16"; "fp16" with scaled losses and "fp8" through
+            torchao, both on GPUs; "auto" by size from measurement (`train.engine`), said and kept for the whole run.
+        compile: blocks through torch.compile; "auto" where the run is long enough to gain by it.
+        micro_tokens: tokens whose activations exist at once, rounded down to sequences; None takes what is fast and
+            fits. It changes the last digits.
         recompute: what the backward pass computes again instead of keeping.
         loss_head: logits in chunks, or whole as torch's own cross-entropy has them; like `recompute` it changes memory,
             time and the last digits.
@@ -43,7 +50,9 @@ class Recipe(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     optimizer: Optimizer = Optimizer()
     schedule: Schedule = Schedule()
     seed: int = 0
-    precision: Literal["fp32", "bf16"] = "fp32"
+    precision: Asked = "fp32"
+    compile: bool | Literal["auto"] = False
+    micro_tokens: int | None = None
     recompute: Recompute = "none"
     loss_head: Literal["chunked", "eager"] = "chunked"
     device: Literal["auto", "cpu", "cuda"] = "auto"
@@ -63,6 +72,11 @@ class Recipe(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         if self.batch_tokens % self.model.context:
             raise UsageError(
                 f"recipe: batch_tokens {self.batch_tokens} is not a multiple of the context {self.model.context}"
+            )
+        if self.micro_tokens is not None and self.micro_tokens < self.model.context:
+            raise UsageError(
+                f"recipe: micro_tokens is {self.micro_tokens}; a part holds at least one sequence, "
+                f"{self.model.context} tokens"
             )
         if self.model.experts and self.recompute == "selective":
             raise UsageError('recipe: recompute = "selective" knows no experts; take "full" or "none"')

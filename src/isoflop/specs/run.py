@@ -5,6 +5,7 @@ from typing import Literal, TypeAlias
 from msgspec import Struct
 
 from isoflop.specs.architecture import Counts, Decoder, ParameterCount
+from isoflop.specs.engine import Engine
 from isoflop.stamp import Stamp
 
 Status: TypeAlias = Literal["running", "finished", "interrupted", "diverged", "failed"]
@@ -25,6 +26,7 @@ class Run(Struct, frozen=True, kw_only=True):
         bits_per_byte: the same loss per byte of text.
         validation: what the loss was measured on, e.g. "validation:262144@<sha256 of the split>".
         tokenizer_sha256: the vocabulary a loss per token depends on.
+        engine: what its steps are computed with; None for runs older than that, and published ones.
         wall_s: seconds in all, over every resume, evaluations and checkpoints included.
         tokens_per_s: of training steps alone.
         mfu: model FLOP of training steps over their seconds and the peak, as measured (CPU) or from the device's row.
@@ -52,6 +54,7 @@ class Run(Struct, frozen=True, kw_only=True):
     steps: int | None = None
     seed: int | None = None
     device: str | None = None
+    engine: Engine | None = None
     wall_s: float | None = None
     tokens_per_s: float | None = None
     mfu: float | None = None

@@ -19,7 +19,7 @@ Row = TypeVar("Row", bound=msgspec.Struct)
 
 NAMES = (
     "devices", "prices", "grids", "throughput", "facilities", "models", "laws", "relations", "tasks", "claims",
-    "margins", "speeds", "reliability", "launchers", "apis", "adaptations", "advice", "open_models",
+    "margins", "speeds", "reliability", "launchers", "apis", "adaptations", "advice", "open_models", "engines",
 )  # fmt: skip
 
 

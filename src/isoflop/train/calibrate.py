@@ -212,7 +212,7 @@ def _step(recipe: Recipe, device: Device, tokens_per_s: float) -> Step:
         layout=Layout(
             sharding="ddp", recompute="none", devices=1, micro_batch=recipe.sequences, sequence=model.context
         ),
-        training=Training(precision=recipe.precision, loss_head="chunked"),
+        training=Training(precision="bf16" if recipe.precision == "bf16" else "fp32", loss_head="chunked"),
         tokens_per_s_per_device=tokens_per_s,
     )
 

@@ -2,6 +2,7 @@
 
 from msgspec import Struct
 
+from isoflop.specs.engine import Engine
 from isoflop.train.divergence import Watch
 
 
@@ -15,6 +16,7 @@ class Counters(Struct, kw_only=True, forbid_unknown_fields=True):
         loss_sum: of the steps since the last line of the curve.
         loss_steps: how many those are.
         line_s: `train_s` at that line.
+        engine: what steps are computed with; None in checkpoints older than that.
     """
 
     watch: Watch
@@ -24,3 +26,4 @@ class Counters(Struct, kw_only=True, forbid_unknown_fields=True):
     loss_sum: float = 0.0
     loss_steps: int = 0
     line_s: float = 0.0
+    engine: Engine | None = None

@@ -29,8 +29,8 @@ class Keeper:
         found = checkpoint.newest(self._where, key=self._key, warn=lambda text: self._journal.say("note", text=text))
         if found is None:
             return None
-        learner.restore(found.tensors)
         counters = msgspec.convert(found.manifest.state, Counters)
+        learner.restore(found.tensors, counters.engine)
         self._saved_step = counters.step
         return counters
 

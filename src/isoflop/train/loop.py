@@ -8,7 +8,6 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-import torch
 from msgspec import structs
 
 from isoflop.data.shards import Shards, open_shards
@@ -19,6 +18,7 @@ from isoflop.train import record
 from isoflop.train.events import Event, ignore, never
 from isoflop.train.interrupt import listening
 from isoflop.train.learner import reproducible
+from isoflop.train.micro import ran_out
 from isoflop.train.session import Session
 
 
@@ -89,20 +89,15 @@ def _accounted(session: Session) -> Iterator[None]:
         _close(session, "interrupted", str(error))
         raise
     except Exception as error:
-        if _memory_ran_out(error):
+        if ran_out(error):
             message = (
                 f"memory ran out at step {session.counters.step} on {session.record.device}. Take a smaller model, "
-                'context or vocabulary, or precision = "bf16"; the batch is already taken in parts'
+                'context or vocabulary, precision = "bf16", or recompute = "full"; the batch was already taken in parts'
             )
             _close(session, "failed", message)
             raise ResourceError(message) from error
         _close(session, "failed", str(error) if isinstance(error, IsoflopError) else f"{type(error).__name__}: {error}")
         raise
-
-
-def _memory_ran_out(error: Exception) -> bool:
-    """Torch's CPU allocator has no error class of its own."""
-    return isinstance(error, MemoryError | torch.OutOfMemoryError) or "can't allocate memory" in str(error)
 
 
 def _close(session: Session, status: Status, note: str) -> None:

@@ -32,6 +32,8 @@ class _HeadLoss(torch.autograd.Function):
     ) -> tuple[Tensor, Tensor]:
         tokens, vocabulary = max(1, x_ND.shape[0]), head_VD.shape[0]  # no tokens, no loss
         rows = max(1, chunk_elements // vocabulary)
+        # A slope over the number of tokens is too small for fp16, and no scale of the loss reaches in here.
+        divided = 1 if _in_fp16(x_ND.device.type) else tokens
         x_gradient = torch.empty_like(x_ND) if learns else None
         head_gradient = torch.zeros_like(head_VD) if learns else None
         nats = x_ND.new_zeros((), dtype=torch.float64)
@@ -45,13 +47,16 @@ class _HeadLoss(torch.autograd.Function):
             nats += (lse_C1 - logits_CV.gather(1, target_C1)).sum(dtype=torch.float64)
             penalty += lse_C1.square().sum(dtype=torch.float64)
             if x_gradient is not None and head_gradient is not None:
-                slope_CV = logits_CV.sub_(lse_C1).exp_().mul_((1 + 2 * z_loss * lse_C1) / tokens)
-                slope_CV.scatter_(1, target_C1, slope_CV.gather(1, target_C1) - 1 / tokens)
+                slope_CV = logits_CV.sub_(lse_C1).exp_().mul_((1 + 2 * z_loss * lse_C1) / divided)
+                slope_CV.scatter_(1, target_C1, slope_CV.gather(1, target_C1) - 1 / divided)
                 slope_CV = slope_CV.to(head_VD.dtype)
                 x_gradient[chunk] = slope_CV @ head_VD
                 head_gradient += slope_CV.T @ x_CD
                 del slope_CV
             del logits_CV  # or it would still be there when the next chunk's are made
+        if divided != tokens and x_gradient is not None and head_gradient is not None:
+            x_gradient /= tokens
+            head_gradient /= tokens
         ctx.save_for_backward(x_gradient, head_gradient)
         nats /= tokens
         loss = nats + z_loss * penalty / tokens
@@ -62,6 +67,10 @@ class _HeadLoss(torch.autograd.Function):
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, Tensor, None, None, None, None]:
         x_gradient, head_gradient = ctx.saved_tensors
         return x_gradient * gradients[0], head_gradient * gradients[0], None, None, None, None
+
+
+def _in_fp16(device: str) -> bool:
+    return torch.is_autocast_enabled(device) and torch.get_autocast_dtype(device) == torch.float16
 
 
 def causal(

@@ -14,7 +14,7 @@ from isoflop.data.loader import Windows
 from isoflop.data.shards import Shards
 from isoflop.specs.recipe import Recipe
 from isoflop.specs.run import Run
-from isoflop.train import optim, record
+from isoflop.train import environment, optim, record
 from isoflop.train.counters import Counters
 from isoflop.train.divergence import Watch
 from isoflop.train.evaluation import Evaluation, evaluate
@@ -73,8 +73,9 @@ class Session:
         record.write_recipe(self.folder, self.recipe)
         learner = Learner(self.recipe, peak_learning_rate=float(self.record.learning_rate or 0.0))
         self._resume(learner)
+        self.counters.engine = learner.engine
         record.write_run(self.folder, self.current())
-        self._introduce()
+        self._introduce(learner)
         due = evaluation_steps(self.recipe)
         while True:
             step = self.counters.step
@@ -108,6 +109,7 @@ class Session:
             wall_s=self.journal.wall_s(),
             tokens_per_s=rate,
             mfu=self.journal.mfu(rate),
+            engine=self.counters.engine,
         )
 
     def _describe(self) -> Run:
@@ -135,9 +137,13 @@ class Session:
             stamp=stamp.make({"shards": self.shards.content_sha256, "recipe": self.key}),
         )
 
-    def _introduce(self) -> None:
+    def _introduce(self, learner: Learner) -> None:
         """Say where it begins, and by which rule what the recipe leaves open."""
         self.journal.say("started")
+        if learner.engine.reasons:
+            self.journal.say("note", text=f"computes in {learner.engine.said()}")
+        if learner.device.type == "cpu" and (lacks := environment.missing()):
+            self.journal.say("note", text=lacks)
         if self.recipe.optimizer.learning_rate is None:
             usual = self.recipe.optimizer.name == "adamw" and self.recipe.schedule.name == "wsd"
             of = "" if usual else ", which is of AdamW with warmup-stable-decay: try others"
@@ -152,13 +158,16 @@ class Session:
     def _step(self, learner: Learner) -> str:
         """One step; returns why the run has diverged, or ""."""
         at, began = self.counters, time.perf_counter()
-        loss_nats, grad_norm = learner.step(at.step, self._batches.batch(at.step))
+        done = learner.step(at.step, self._batches.batch(at.step))
+        at.engine = learner.engine
         at.train_s += time.perf_counter() - began
         at.step += 1
-        if reason := at.watch.verdict(loss_nats=loss_nats, grad_norm=grad_norm):
+        for text in done.notes:
+            self.journal.say("note", text=text)
+        if reason := at.watch.verdict(loss_nats=done.loss_nats, grad_norm=done.grad_norm):
             return reason
         rate = learner.learning_rate(at.step - 1)
-        self.journal.stepped(loss_nats=loss_nats, grad_norm=grad_norm, learning_rate=rate)
+        self.journal.stepped(loss_nats=done.loss_nats, grad_norm=done.grad_norm, learning_rate=rate)
         return ""
 
     def _evaluate(self, learner: Learner, should_stop: Callable[[], bool]) -> Evaluation | None:
@@ -168,7 +177,7 @@ class Session:
             every=1 if self.counters.step == self.recipe.steps else _PARTIAL,
             token_bytes=self.shards.tokenizer.token_bytes,
             device=learner.device,
-            precision=learner.precision,
+            precision=learner.evaluating,
             should_stop=should_stop,
         )
         if found is not None:
