@@ -54,6 +54,18 @@ def parse(content: Mapping[str, Any], *, where: str) -> Recipe:
         raise UsageError(f"{where}: {_explain(str(error))}") from error
 
 
+def changed(recipe: Recipe, settings: Sequence[str]) -> Recipe:
+    """The recipe with these settings, written as for `load`.
+
+    Raises:
+        UsageError: as `load`.
+    """
+    content = msgspec.to_builtins(recipe)
+    for setting in settings:
+        _apply(content, setting)
+    return parse(content, where="--set")
+
+
 def _apply(content: dict[str, Any], setting: str) -> None:
     """Put one "a.b=c" into the content."""
     key, equals, text = setting.partition("=")
