@@ -137,7 +137,7 @@ def described(trunk: Trunk, recipe: Recipe, folder: Path) -> dict[str, Any]:
         "peak_learning_rate": peak,
         "final_learning_rate": peak * multiplier(recipe.schedule, step=recipe.steps - 1, steps=recipe.steps),
         "context": recipe.model.context,
-        "rope_theta": recipe.model.rope_theta,
+        "rope_theta": getattr(recipe.model, "rope_theta", None),
     }
 
 
@@ -148,11 +148,12 @@ def sentence(story: dict[str, Any]) -> str:
     fall = f"falls over {story['cooldown_steps']} to {story['final_learning_rate']:.3g}"
     flat = f"stays at {story['peak_learning_rate']:.3g}"
     course = (rise if story["warmup_steps"] else "") + (fall if story["cooldown_steps"] else flat)
+    theta = "" if story["rope_theta"] is None else f", rope_theta {story['rope_theta']:.6g}"
     return (
         f"{story['folder']}: from {story['from_run']} at step {story['from_step']}, {taken}; {story['steps']} steps, "
         f"{units.show(story['n_tokens'], 'tokens')} tokens of {story['shards']}. Rate: was "
         f"{story['last_learning_rate']:.3g}, begins at {story['first_learning_rate']:.3g}, {course}. Context "
-        f"{story['context']}, rope_theta {story['rope_theta']:.6g}"
+        f"{story['context']}{theta}"
     )
 
 

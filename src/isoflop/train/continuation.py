@@ -11,6 +11,7 @@ against the old). A checkpoint at its peak has nothing to rise to.
 from msgspec import Struct, structs
 
 from isoflop.errors import UsageError
+from isoflop.specs.architecture import Decoder
 from isoflop.specs.origin import Origin
 from isoflop.specs.recipe import Recipe
 from isoflop.specs.schedule import CooldownShape, Schedule
@@ -119,18 +120,27 @@ def anew(
         learning_rate=trunk.learning_rate * peak_share,
         muon_learning_rate=None if rates is None else rates * peak_share,
     )
-    theta = rope_theta or recipe.model.rope_theta
-    if context is not None and context > recipe.model.context and rope_theta is None:
-        theta = ntk_theta(theta, stretch=context / recipe.model.context, head_size=recipe.model.head_size)
     return structs.replace(
         recipe,
         shards=shards or recipe.shards,
-        model=structs.replace(recipe.model, context=context or recipe.model.context, rope_theta=theta),
+        model=_reaching(recipe.model, context or recipe.model.context, rope_theta),
         n_tokens=steps * recipe.batch_tokens,
         optimizer=optimizer,
         schedule=schedule,
         origin=Origin(checkpoint=trunk.checkpoint, take="weights"),
     )
+
+
+def _reaching(model: Decoder, context: int, rope_theta: float | None) -> Decoder:
+    """The model with this context, and with rotary positions for it."""
+    if context == model.context and rope_theta is None:
+        return model
+    if not isinstance(model, Decoder):
+        raise UsageError("--context, --rope-theta: only a decoder's positions can be stretched")
+    theta = model.rope_theta if rope_theta is None else rope_theta
+    if rope_theta is None and context > model.context:
+        theta = ntk_theta(theta, stretch=context / model.context, head_size=model.head_size)
+    return structs.replace(model, context=context, rope_theta=theta)
 
 
 def ntk_theta(theta: float, *, stretch: float, head_size: int) -> float:

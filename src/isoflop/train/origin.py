@@ -25,7 +25,7 @@ from isoflop.train.learner import Learner
 from isoflop.train.place import locate
 from isoflop.train.schedule import multiplier
 
-_POSITIONS = frozenset({"context", "rope_theta"})
+_POSITIONS = frozenset({"context", "rope_theta", "rope_scaling", "window", "full_every"})
 """Of an architecture: what may change between a checkpoint and a run that takes its weights."""
 
 _FREE = frozenset(
@@ -169,6 +169,9 @@ def check(recipe: Recipe, found: Found, shards: Shards) -> None:
     """
     assert recipe.origin is not None
     where = f"recipe: cannot go on from {found.folder}"
+    families = [model.__struct_config__.tag for model in (recipe.model, found.recipe.model)]
+    if families[0] != families[1]:
+        raise UsageError(f"{where}: model.family is {families[0]}, and was {families[1]}")
     kept = _POSITIONS if recipe.origin.take == "weights" else frozenset()
     for name, ours, before in _differences(recipe.model, found.recipe.model):
         if name not in kept:
