@@ -22,7 +22,7 @@ class Run(Struct, frozen=True, kw_only=True):
         unique_tokens: different tokens among them; less than `n_tokens` where data was repeated.
         compute_flop: 6 * n_params * n_tokens, the work by the laws' convention.
         spent_flop: the part of it since the origin; None where that is all.
-        model_flop: work by `count.flops`, attention included as the full square.
+        model_flop: work by `count.flops` since the origin, attention included as the full square.
         loss_nats: validation loss per token at the end, on `validation`; None until finished.
         bits_per_byte: the same loss per byte of text.
         validation: what the loss was measured on, e.g. "validation:262144@<sha256 of the split>".

@@ -4,8 +4,8 @@ More of the same and a cooldown take the checkpoint's whole state: the run is th
 that length and schedule would have trained in one go (Hägele et al. 2024, arXiv:2405.18392, sec. 3). Everything else
 takes the weights and begins a schedule of its own, by this rule: the rate rises linearly from where the checkpoint left
 it to the peak, or a share of it, over 1 % of the steps and decays again (Gupta et al. 2023, arXiv:2308.04014; Ibrahim
-et al. 2024, arXiv:2403.08763, sec. 3: how long the rise takes matters little, how high it goes trades the new data
-against the old). A checkpoint at its peak has nothing to rise to.
+et al. 2024, arXiv:2403.08763: how long the rise takes matters little, how high it goes trades the new data against the
+old). A checkpoint at its peak has nothing to rise to. To replay old data is a matter of the mixture in the shards.
 """
 
 from msgspec import Struct, structs
@@ -18,11 +18,11 @@ from isoflop.specs.schedule import CooldownShape, Schedule
 from isoflop.train.schedule import cooling_from, multiplier, warmup_steps
 
 REWARM = 0.01
-"""Share of the steps in which the rate rises again (Ibrahim et al. 2024, sec. 6.1 and 6.2)."""
+"""Share of the steps in which the rate rises again (Ibrahim et al. 2024)."""
 REWARM_STEPS = 50
 """At least so many, up to a tenth of the run: AdamW's moments begin at zero."""
 ANNEAL, ANNEAL_STEPS = 0.2, 100
-"""Usual length of a cooldown, as a share of the steps before it, and its least (Hägele et al. 2024, fig. 5: 20 %)."""
+"""Usual length of a cooldown, as a share of the steps before it, and its least."""
 
 
 class Trunk(Struct, frozen=True, kw_only=True):
@@ -114,11 +114,11 @@ def anew(
         warmup_fraction=rise if trunk.rate < peak_share else 0.0,
         warmup_from=trunk.rate / peak_share if trunk.rate < peak_share else 0.0,
     )
-    rates = recipe.optimizer.muon_learning_rate
+    muon = recipe.optimizer.muon_learning_rate
     optimizer = structs.replace(
         recipe.optimizer,
         learning_rate=trunk.learning_rate * peak_share,
-        muon_learning_rate=None if rates is None else rates * peak_share,
+        muon_learning_rate=None if muon is None else muon * peak_share,
     )
     return structs.replace(
         recipe,

@@ -5,7 +5,7 @@ Only our own checkpoints are read: safetensors whose every byte agrees with its 
 """
 
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import msgspec
 from msgspec import structs
@@ -21,9 +21,11 @@ from isoflop.specs.run import Run
 from isoflop.train import checkpoint, store
 from isoflop.train.checkpoint import MANIFEST, Manifest
 from isoflop.train.counters import Counters
-from isoflop.train.learner import Learner
 from isoflop.train.place import locate
 from isoflop.train.schedule import multiplier
+
+if TYPE_CHECKING:
+    from isoflop.train.learner import Learner
 
 _POSITIONS = frozenset({"context", "rope_theta", "rope_scaling", "window", "full_every"})
 """Of an architecture: what may change between a checkpoint and a run that takes its weights."""
@@ -223,7 +225,7 @@ def _differences(ours: msgspec.Struct, theirs: msgspec.Struct) -> list[tuple[str
     ]
 
 
-def begin(learner: Learner, recipe: Recipe, ancestor: Ancestor, fresh: Counters) -> Counters:
+def begin(learner: "Learner", recipe: Recipe, ancestor: Ancestor, fresh: Counters) -> Counters:
     """Take up the origin's tensors; where that leaves the run.
 
     Args:
