@@ -54,7 +54,7 @@ def test_a_recipe_named_for_a_published_model_has_its_parameters(name: str) -> N
 
 
 @pytest.mark.parametrize("path", [path for path in RECIPES if "[layout]" in path.read_text()], ids=lambda p: p.stem)
-def test_a_planned_recipe_fits_its_devices_takes_the_memory_it_says_and_the_batch_it_lays_out(path: Path) -> None:
+def test_a_planned_recipe_fits_its_devices_takes_the_memory_it_says_and_lays_out_its_batch(path: Path) -> None:
     found = load(path)
     layout = found.layout
     assert layout is not None
@@ -62,7 +62,8 @@ def test_a_planned_recipe_fits_its_devices_takes_the_memory_it_says_and_the_batc
     need = memory(found.model, layout, training)
     assert need.hi_bytes < DEVICE_BYTES
     assert f" {need.total_bytes / 1e9:.0f} GB a device at the peak" in path.read_text()
-    assert found.batch_tokens == layout.step_tokens
+    assert found.sequences == layout.data * layout.micro_batch * layout.accumulation
+    assert found.model.context == layout.sequence
     assert found.recompute == layout.recompute
     assert f"{found.steps:,} steps" in path.read_text()
     assert f"for {layout.devices} GPUs of 80 GB" in path.read_text().replace("\n# ", " ")
