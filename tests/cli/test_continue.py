@@ -110,6 +110,8 @@ def test_other_data_in_the_same_tokens_and_a_longer_context(isoflop: Isoflop, ru
         (["nano", "--anneal", "--set", "model.wdith=32"], 2, "did you mean 'model.width'"),
         (["nano", "--anneal", "--name", "nano"], 2, "two different runs in one folder"),
         (["nano", "--tokens", "640", "--shards", "nowhere"], 4, "nowhere: no such folder"),
+        (["nano", "--tokens", "640", "--context", "0"], 2, "context is 0; it must be at least 1"),
+        (["nano", "--tokens", "640", "--rope-theta", "nan"], 2, "rope_theta is nan; it must be positive and finite"),
         (["nano", "--tokens", "640", "--context", "33"], 2, "batch_tokens 64 is not a multiple of the context 33"),
     ],
 )

@@ -1,13 +1,13 @@
 """`isoflop continue`: a run that begins from another run's checkpoint."""
 
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import click
 from msgspec import structs
 
 from isoflop import files, units
-from isoflop.cli.shell import Output, Printer, output_options
+from isoflop.cli.shell import Output, output_options
 from isoflop.cli.train import folder_name, run_recipe
 from isoflop.data.shards import open_shards
 from isoflop.errors import InputError, UsageError
@@ -30,7 +30,7 @@ from isoflop.train.schedule import cooling_from, multiplier, warmup_steps
 @click.option("--shards", type=click.Path(path_type=Path), help="Other data, in the same tokens.")
 @click.option("--context", type=int, help="Another context; a longer one raises rope_theta, NTK-aware.")
 @click.option("--rope-theta", type=float, help="Another base of the rotary positions, instead of that rule.")
-@click.option("--rewarm", is_flag=True, help="Re-warm and decay again, also where the rate is stable.")
+@click.option("--rewarm", is_flag=True, help="Its weights and a schedule of their own, stable or not.")
 @click.option("--peak-share", type=float, default=1.0, show_default=True, help="Of the old peak, to re-warm to.")
 @click.option("--set", "settings", multiple=True, metavar="KEY=VALUE", help="Change a key of the recipe made.")
 @click.option("--runs-dir", type=click.Path(path_type=Path), default=Path("runs"), show_default=True,
@@ -52,40 +52,65 @@ def continue_run(
     """
     trunk = read_trunk(checkpoint, runs_dir)
     begin_anew(trunk.recipe.threads)  # before anything large is imported
-    n_tokens = None if tokens is None else _count(tokens)
-    renewed = rewarm or shards is not None or context is not None or rope_theta is not None
-    if anneal and (renewed or peak_share != 1):
-        raise UsageError("--anneal is a branch of the same run; it goes with --tokens, --shape and --set alone")
-    if shape is not None and not anneal:
-        raise UsageError("--shape is of a cooldown; it goes with --anneal")
-    recipe, what = trunk.recipe, "anneal"
-    if anneal:
-        recipe = continuation.anneal(trunk, n_tokens=n_tokens, shape=shape)
-    elif n_tokens is None:
-        raise UsageError("say how many more tokens: --tokens 2e6; or --anneal, which has a rule")
-    elif trunk.stable and not renewed and peak_share == 1:
-        recipe, what = continuation.more(trunk, n_tokens=n_tokens), "more"
-    else:
-        recipe = continuation.anew(
-            trunk,
-            n_tokens=n_tokens,
-            peak_share=peak_share,
-            shards=None if shards is None else str(shards),
-            context=context,
-            rope_theta=rope_theta,
-        )
-        what = "data" if shards else f"context-{context}" if context else "rewarmed"
+    n_tokens = None if tokens is None else int(units.parse(tokens, "tokens", name="--tokens"))
+    asked = Asked(n_tokens, anneal, shape, shards, context, rope_theta, rewarm, peak_share)
+    made, what = asked.recipe(trunk)
     name = folder_name(name or f"{Path(trunk.run).name}-{trunk.step}-{what}")
-    recipe = recipe_file.changed(structs.replace(recipe, name=name), settings)
+    recipe = recipe_file.changed(structs.replace(made, name=name), settings)
     story = described(trunk, recipe, runs_dir / name)
     if dry_run:
         from isoflop.train.origin import resolved
 
         resolved(recipe, folder=runs_dir / name, shards=open_shards(Path(recipe.shards)))
-        output.show(story, lambda printer: _render(printer, story))
+        output.show(story, lambda printer: printer.line(sentence(story)))
         return
     output.progress(sentence(story))
     run_recipe(recipe, runs_dir / name, output)
+
+
+class Asked(NamedTuple):
+    """What the options say."""
+
+    n_tokens: int | None
+    anneal: bool
+    shape: CooldownShape | None
+    shards: Path | None
+    context: int | None
+    rope_theta: float | None
+    rewarm: bool
+    peak_share: float
+
+    @property
+    def anew(self) -> bool:
+        """Whether something is asked for that only the weights can give."""
+        others = (self.shards, self.context, self.rope_theta)
+        return self.rewarm or self.peak_share != 1 or any(one is not None for one in others)
+
+    def recipe(self, trunk: Trunk) -> tuple[Recipe, str]:
+        """The recipe that gives it, and a word for it.
+
+        Raises:
+            UsageError: options that do not go together, or that this checkpoint cannot follow.
+        """
+        if self.anneal and self.anew:
+            raise UsageError("--anneal is a branch of the same run; it goes with --tokens, --shape and --set alone")
+        if self.anneal:
+            return continuation.anneal(trunk, n_tokens=self.n_tokens, shape=self.shape), "anneal"
+        if self.shape is not None:
+            raise UsageError("--shape is of a cooldown; it goes with --anneal")
+        if self.n_tokens is None:
+            raise UsageError("say how many more tokens: --tokens 2e6; or --anneal, which has a rule")
+        if trunk.stable and not self.anew:
+            return continuation.more(trunk, n_tokens=self.n_tokens), "more"
+        made = continuation.anew(
+            trunk,
+            n_tokens=self.n_tokens,
+            peak_share=self.peak_share,
+            shards=None if self.shards is None else str(self.shards),
+            context=self.context,
+            rope_theta=self.rope_theta,
+        )
+        return made, "data" if self.shards else f"context-{self.context}" if self.context else "rewarmed"
 
 
 def read_trunk(checkpoint: str, runs_dir: Path) -> Trunk:
@@ -155,13 +180,3 @@ def sentence(story: dict[str, Any]) -> str:
         f"{story['last_learning_rate']:.3g}, begins at {story['first_learning_rate']:.3g}, {course}. Context "
         f"{story['context']}{theta}"
     )
-
-
-def _render(printer: Printer, story: dict[str, Any]) -> None:
-    printer.line(sentence(story))
-
-
-def _count(text: str) -> int:
-    """Tokens, as people write them."""
-    value = units.parse(text, "tokens", name="--tokens")
-    return int(value)

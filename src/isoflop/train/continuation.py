@@ -120,10 +120,12 @@ def anew(
         learning_rate=trunk.learning_rate * peak_share,
         muon_learning_rate=None if muon is None else muon * peak_share,
     )
+    model = _reaching(recipe.model, recipe.model.context if context is None else context, rope_theta)
     return structs.replace(
         recipe,
         shards=shards or recipe.shards,
-        model=_reaching(recipe.model, context or recipe.model.context, rope_theta),
+        model=model,
+        layout=recipe.layout if model.context == recipe.model.context else None,  # it was of that sequence
         n_tokens=steps * recipe.batch_tokens,
         optimizer=optimizer,
         schedule=schedule,

@@ -59,10 +59,6 @@ class Found(NamedTuple):
         """Optimizer steps that the weights had taken in their run."""
         return self.manifest.step
 
-    def rate(self) -> float:
-        """The learning rate of its last step, as a share of that run's peak."""
-        return multiplier(self.recipe.schedule, step=self.step - 1, steps=self.recipe.steps)
-
 
 def find(name: str) -> Found:
     """The checkpoint of this name: its folder, "RUN@STEP", or a run's folder for its newest.
