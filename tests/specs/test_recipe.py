@@ -252,6 +252,6 @@ def test_every_recipe_that_we_ship_can_be_read_and_is_called_as_its_file(path: P
 
 def test_an_unknown_key_is_answered_with_the_nearest_in_every_table_of_a_recipe() -> None:
     path = next(path for path in RECIPES if path.stem == "mixture")
-    for wrong, near in (("experts.cuont", "experts.count"), ("lairs", "layers")):
+    for wrong, near in (("experts.cuont", "experts.count"), ("lairs", "layers"), ("familly", "family")):
         with pytest.raises(UnknownNameError, match=f"model.{wrong}.*did you mean 'model.{near}'"):
             load(path, settings=[f"model.{wrong}=3"])

@@ -99,7 +99,7 @@ def _unknown(content: Mapping[str, Any], kind: type[msgspec.Struct], at: str = "
             if tables and isinstance(value, dict):
                 yield from _unknown(value, tables[0], f"{at}{name}.")
         elif name != tag:
-            yield f"{at}{name}", [f"{at}{known}" for known in fields]
+            yield f"{at}{name}", [f"{at}{known}" for known in (*fields, tag) if known]
 
 
 def _unheard(
