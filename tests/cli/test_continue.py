@@ -97,7 +97,7 @@ def test_other_data_in_the_same_tokens_and_a_longer_context(isoflop: Isoflop, ru
     ("arguments", "code", "said"),
     [
         (["none", "--anneal"], 4, "none: no such checkpoint"),
-        (["nano@7", "--anneal"], 4, "no checkpoint of step 7; there are: 15, 30"),
+        (["nano@7", "--anneal"], 4, "no checkpoint of step 7; there are: "),
         (["nano"], 2, "say how many more tokens: --tokens 2e6"),
         (["nano", "--tokens", "0"], 2, "--tokens: '0' must be positive and finite"),
         (["nano", "--tokens", "-5"], 2, "--tokens: '-5'"),
