@@ -398,3 +398,29 @@ def test_the_published_play_makes_shards(shared_data: Path, tmp_path: Path) -> N
     splits = shards.header.splits
     assert splits["train"].n_bytes + splits["validation"].n_bytes == 1_115_394
     assert splits["validation"].n_documents >= 1
+
+
+def test_other_text_is_written_in_the_tokens_of_shards_that_are_there(written: Path, tmp_path: Path) -> None:
+    known = open_shards(written)
+    documents = [Document(f"{i}.txt", f"Call me {i}. " * 40) for i in range(30)]
+
+    def again(folder: Path, vocabulary: int = 400) -> Shards:
+        return tokenize(
+            lambda: documents,
+            folder=folder,
+            vocabulary=vocabulary,
+            validation_fraction=0.2,
+            source="a novel",
+            tokenizer=known.tokenizer,
+        )
+
+    shards = again(tmp_path / "novel")
+    shards.verify()
+    assert shards.header.tokenizer_sha256 == known.header.tokenizer_sha256
+    assert shards.header.tokenizer_sample_bytes == 0
+    assert shards.content_sha256 != known.content_sha256
+    assert again(tmp_path / "novel").header == shards.header  # left alone
+    with pytest.raises(UsageError, match="vocabulary 300: the tokenizer given has 400 tokens"):
+        again(tmp_path / "other", 300)
+    with pytest.raises(UsageError, match="different tokenizer_sample_bytes"):
+        write(tmp_path / "novel", documents, vocabulary=400)

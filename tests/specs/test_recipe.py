@@ -10,6 +10,7 @@ from isoflop.errors import UnknownNameError, UsageError
 from isoflop.specs.architecture import Decoder, Routing
 from isoflop.specs.layout import Layout
 from isoflop.specs.optimizer import Optimizer
+from isoflop.specs.origin import Origin
 from isoflop.specs.recipe import Recipe
 from isoflop.specs.recipe_file import load, parse
 from isoflop.specs.schedule import Schedule
@@ -84,6 +85,7 @@ OTHER: dict[str, object] = {
     "validation_tokens": 1000, "evaluations": 3, "role": "held_out",
     "recompute": "full", "loss_head": "eager", "compile": "auto", "micro_tokens": 512,
     "layout": Layout(sharding="zero3", recompute="full", devices=8, micro_batch=1, sequence=64),
+    "origin": Origin(checkpoint="runs/trunk@800", sha256="c" * 64),
 }  # fmt: skip
 OTHER_MODEL: dict[str, object] = {
     "layers": 3, "width": 96, "heads": 4, "kv_heads": 1, "head_size": 64, "hidden": 256, "vocabulary": 2048,
@@ -97,7 +99,7 @@ OTHER_OPTIMIZER: dict[str, object] = {
 OTHER_MUON: dict[str, object] = {"muon_learning_rate": 0.01, "muon_momentum": 0.9, "muon_scale": "adamw-rms"}
 OTHER_SCHEDULE: dict[str, object] = {
     "warmup_fraction": 0.0, "cooldown_fraction": 0.5, "name": "inverse-sqrt", "cooldown_shape": "linear",
-    "final_fraction": 0.1,
+    "final_fraction": 0.1, "warmup_from": 0.1,
 }  # fmt: skip
 
 
@@ -176,6 +178,12 @@ def test_the_end_of_a_cooldown_that_is_not_there_is_refused(name: str, field: di
 
 
 @pytest.mark.parametrize("share", [-0.1, 1.1, float("nan")])
+def test_a_warmup_rises_from_a_share(share: float) -> None:
+    with pytest.raises(UsageError, match=r"schedule.warmup_from is .*; it is a share of the peak, 0 to 1"):
+        Schedule(warmup_from=share)
+
+
+@pytest.mark.parametrize("share", [-0.1, 1.1, float("nan")])
 def test_a_decay_ends_at_a_share(share: float) -> None:
     with pytest.raises(UsageError, match=r"schedule.final_fraction is .*; it is a share, 0 to 1"):
         Schedule(final_fraction=share)
@@ -244,6 +252,6 @@ def test_every_recipe_that_we_ship_can_be_read_and_is_called_as_its_file(path: P
 
 def test_an_unknown_key_is_answered_with_the_nearest_in_every_table_of_a_recipe() -> None:
     path = next(path for path in RECIPES if path.stem == "mixture")
-    for wrong, near in (("experts.cuont", "experts.count"), ("lairs", "layers")):
+    for wrong, near in (("experts.cuont", "experts.count"), ("lairs", "layers"), ("familly", "family")):
         with pytest.raises(UnknownNameError, match=f"model.{wrong}.*did you mean 'model.{near}'"):
             load(path, settings=[f"model.{wrong}=3"])

@@ -31,6 +31,7 @@ def schedules(draw: st.DrawFn) -> Schedule:
         cooldown_fraction=cooldown,
         cooldown_shape=shape,  # type: ignore[arg-type]
         final_fraction=final,
+        warmup_from=draw(st.one_of(st.just(0.0), st.floats(0, 1))),
     )
 
 
@@ -42,7 +43,8 @@ def test_every_rate_is_above_0_and_none_above_the_peak(schedule: Schedule, steps
 @given(schedules(), st.integers(1, 300))
 def test_a_rate_rises_in_the_warmup_and_never_again(schedule: Schedule, steps: int) -> None:
     warmup, rates = round(schedule.warmup_fraction * steps), curve(schedule, steps)
-    assert rates[:warmup] == [(step + 1) / (warmup + 1) for step in range(warmup)]
+    first, rise = schedule.warmup_from, (1 - schedule.warmup_from) / (warmup + 1)
+    assert rates[:warmup] == pytest.approx([first + rise * (step + 1) for step in range(warmup)], rel=1e-12)
     after = rates[warmup:]
     assert all(b <= a * (1 + 1e-12) for a, b in pairwise(after))
 

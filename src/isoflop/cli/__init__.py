@@ -15,6 +15,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "demo": ("isoflop.cli.demo:demo", "The whole loop on this machine: text to law to plan to page."),
     "data": ("isoflop.cli.data:data", "From text to token shards."),
     "train": ("isoflop.cli.train:train", "Train one model by a recipe."),
+    "continue": ("isoflop.cli.continue_run:continue_run", "Go on from a checkpoint: more, a cooldown, other data."),
     "ladder": ("isoflop.cli.ladder:ladder", "Train a ladder of small runs and fit its law."),
     "law": ("isoflop.cli.law:law", "Fit scaling laws to runs and use them."),
     "plan": ("isoflop.cli.plan:plan", "What a budget can train, what it costs, and how sure that is."),

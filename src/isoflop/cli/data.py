@@ -21,12 +21,21 @@ def data() -> None:
 @click.option("--text", type=click.Path(path_type=Path), help="File or folder; default: Python's standard library.")
 @click.option("--out", type=click.Path(path_type=Path), required=True, help="Folder to write.")
 @click.option("--vocabulary", default=1024, show_default=True, help="Tokens, the 256 bytes and end of text included.")
+@click.option("--tokenizer", type=click.Path(path_type=Path), help="Shards, or a tokenizer.json, whose tokens to take.")
 @click.option(
     "--validation", default=0.08, show_default=True, help="Share of documents held out, by hash of their ids."
 )
 @click.option("--force", is_flag=True, help="Write over a folder that holds other shards.")
 @output_options("data.tokenize")
-def tokenize(text: Path | None, out: Path, vocabulary: int, validation: float, force: bool, output: Output) -> None:
+def tokenize(
+    text: Path | None,
+    out: Path,
+    vocabulary: int,
+    tokenizer: Path | None,
+    validation: float,
+    force: bool,
+    output: Output,
+) -> None:
     """Learn a tokenizer from text and write token shards.
 
     Reads .txt and other text files, .jsonl, .jsonl.gz, .jsonl.zst (field "text") and Parquet (column "text"), e.g.
@@ -34,15 +43,20 @@ def tokenize(text: Path | None, out: Path, vocabulary: int, validation: float, f
     """
     from isoflop.data import corpus
     from isoflop.data.tokenization import tokenize as write_shards
+    from isoflop.data.tokenizer import Tokenizer
 
     start = time.perf_counter()
+    taken = None
+    if tokenizer is not None:
+        taken = Tokenizer.load(tokenizer / "tokenizer.json" if tokenizer.is_dir() else tokenizer)
     source = corpus.source(text)
     shards = write_shards(
         source.documents,
         folder=out,
-        vocabulary=vocabulary,
+        vocabulary=vocabulary if taken is None else taken.vocabulary,
         validation_fraction=validation,
         source=source.description,
+        tokenizer=taken,
         force=force,
         on_progress=_announce(output),
     )

@@ -113,6 +113,11 @@ def _facts(stored: Stored) -> list[tuple[str, str]]:
         "folder": stored.folder or "(only a line of runs.jsonl is left)",
         "note": run.note,
     }
+    if (before := run.origin) is not None:
+        facts["origin"] = (
+            f"{before.run} at step {before.step}, its {before.take} ({before.sha256[:16]}); "
+            f"{units.show(before.n_tokens, 'tokens')} tokens before, {units.show(run.spent_flop or 0.0, 'FLOP')} since"
+        )
     if (shape := run.architecture) is not None:
         facts["shape"] = (
             f"{shape.layers} layers x {shape.width}, {shape.heads} heads of {shape.head_size} ({shape.kv_heads} kv), "

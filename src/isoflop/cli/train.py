@@ -11,6 +11,7 @@ from isoflop import units
 from isoflop.cli.shell import Output, Printer, output_options
 from isoflop.data.shards import open_shards
 from isoflop.errors import DivergedError, UsageError
+from isoflop.specs.recipe import Recipe
 from isoflop.specs.recipe_file import load
 from isoflop.specs.run import Run
 from isoflop.train.environment import begin_anew
@@ -39,16 +40,25 @@ def train(recipe_file: Path, settings: tuple[str, ...], runs_dir: Path, name: st
     wsd (warmup, stable, cooldown). All keys: `isoflop.specs.recipe`.
     """
     recipe = load(recipe_file, settings=settings)
+    run_recipe(recipe, runs_dir / folder_name(name or recipe.name), output)
+
+
+def run_recipe(recipe: Recipe, folder: Path, output: Output) -> None:
+    """Train it there and print what came of it.
+
+    Raises:
+        DivergedError: it diverged.
+        IsoflopError: whatever stopped it.
+    """
     open_shards(Path(recipe.shards))  # what is missing is said before torch is imported
     if recipe.layout is not None and recipe.layout.devices > 1:
         output.progress(f"planned for {recipe.layout.devices} devices; this trainer runs on one")
     begin_anew(recipe.threads)
-    folder = runs_dir / _folder_name(name or recipe.name)
     log = Log(str(folder))
     with listening() as wish:  # a signal in the middle of torch's import would end in whatever code was being run
         from isoflop.train.engine import metered, settle
         from isoflop.train.learner import pick_device
-        from isoflop.train.loop import train as run_recipe
+        from isoflop.train.loop import train as train_recipe
         from isoflop.train.meter import measure_matmul
 
         device = pick_device(recipe)
@@ -57,7 +67,7 @@ def train(recipe_file: Path, settings: tuple[str, ...], runs_dir: Path, name: st
         )
     if wish:
         raise wish.error("before the first step")
-    run = run_recipe(recipe, folder=folder, on_event=log, peak_flop_per_s=peak)
+    run = train_recipe(recipe, folder=folder, on_event=log, peak_flop_per_s=peak)
     log.end()
     if run.status == "diverged":
         raise DivergedError(f"{folder}: {run.note}. Lower optimizer.learning_rate, and remove the folder to try again")
@@ -143,7 +153,7 @@ class Log:
             self._open = False
 
 
-def _folder_name(name: str) -> str:
+def folder_name(name: str) -> str:
     """The name, if it is one folder's and not a path.
 
     Raises:

@@ -49,10 +49,11 @@ def tokenize(
     validation_fraction: float,
     source: str,
     sample_bytes: int = SAMPLE_BYTES,
+    tokenizer: Tokenizer | None = None,
     force: bool = False,
     on_progress: Progress | None = None,
 ) -> Shards:
-    """Learn a tokenizer from the training documents and write both splits as shards.
+    """Learn a tokenizer from the training documents, or take one, and write both splits as shards.
 
     The same documents and settings give the same bytes. A folder that holds them already is left as it is.
 
@@ -63,6 +64,7 @@ def tokenize(
         validation_fraction: share of documents held out, by a hash of their ids (see `split`).
         source: what the text is, for people.
         sample_bytes: most bytes the tokenizer learns from; beyond it, pieces of text are chosen by their hash.
+        tokenizer: one that is there already, for a model that knows its tokens; `vocabulary` must be its own.
         force: write over a folder that holds other shards.
         on_progress: called with the stage, bytes done and bytes to do (None while unknown).
 
@@ -75,7 +77,10 @@ def tokenize(
         raise UsageError(f"vocabulary {vocabulary}: at least {SMALLEST_VOCABULARY}, the 256 bytes and the end of text")
     if not 0 < validation_fraction < 1:
         raise UsageError(f"validation {validation_fraction}: must lie between 0 and 1, for example 0.08")
+    if tokenizer is not None and tokenizer.vocabulary != vocabulary:
+        raise UsageError(f"vocabulary {vocabulary}: the tokenizer given has {tokenizer.vocabulary} tokens")
     report = on_progress or (lambda stage, done, total: None)
+    sample_bytes = sample_bytes if tokenizer is None else 0
     with _held(folder):
         survey = _survey(documents(), validation_fraction=validation_fraction, sample_bytes=sample_bytes, report=report)
         settings = {
@@ -83,11 +88,13 @@ def tokenize(
             "vocabulary": vocabulary,
             "validation_fraction": validation_fraction,
             "tokenizer_sample_bytes": survey.sample_bytes,
+            **({"tokenizer_sha256": tokenizer.sha256} if tokenizer else {}),
         }
         if (finished := _finished(folder, settings, force=force)) is not None:
             return finished
-        report("train tokenizer", survey.sample_bytes, survey.sample_bytes)
-        tokenizer = Tokenizer.train(survey.sample, vocabulary=vocabulary)
+        if tokenizer is None:
+            report("train tokenizer", survey.sample_bytes, survey.sample_bytes)
+            tokenizer = Tokenizer.train(survey.sample, vocabulary=vocabulary)
         clear(folder)
         tokenizer.save(folder / TOKENIZER)
         splits = _encode(documents(), folder, tokenizer, survey, validation_fraction=validation_fraction, report=report)

@@ -212,6 +212,8 @@ def _unfit(run: Run) -> str:
         return f"{run.status}{': ' + run.note if run.note else ''}"
     if run.loss_nats is None or not math.isfinite(run.loss_nats) or run.loss_nats <= 0:
         return "no finite loss"
+    if run.origin is not None and not run.origin.fresh:
+        return f"continued from {run.origin.run}: its tokens are not of one run"
     return ""
 
 

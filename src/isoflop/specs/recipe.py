@@ -12,10 +12,11 @@ from isoflop.specs.architecture import Decoder
 from isoflop.specs.engine import Asked
 from isoflop.specs.layout import Layout, Recompute
 from isoflop.specs.optimizer import Optimizer
+from isoflop.specs.origin import Origin
 from isoflop.specs.schedule import Schedule
 
 _ADDED: dict[str, object] = {
-    "recompute": "none", "loss_head": "chunked", "layout": None, "compile": False, "micro_tokens": None,
+    "recompute": "none", "loss_head": "chunked", "layout": None, "compile": False, "micro_tokens": None, "origin": None,
 }  # fmt: skip
 """Fields younger than runs that exist: at these values a run keeps the key that it had without them."""
 
@@ -40,6 +41,8 @@ class Recipe(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         threads: CPU threads of the run; it changes the last digits, so it is part of the run.
         role: "fit" for runs a law may see, "held_out" for its proof.
         layout: how the run was planned to lie on its devices; None leaves that to the trainer.
+        origin: the checkpoint it begins from; None begins anew. Where it takes a checkpoint's state, `n_tokens` and the
+            schedule count from that run's beginning.
     """
 
     name: str
@@ -61,6 +64,7 @@ class Recipe(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     evaluations: int = 5
     role: Literal["fit", "held_out"] = "fit"
     layout: Layout | None = None
+    origin: Origin | None = None
     schema: Literal["isoflop/recipe@1"] = "isoflop/recipe@1"
 
     def __post_init__(self) -> None:
@@ -104,6 +108,8 @@ class Recipe(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         decisive["optimizer"] = _without(structs.asdict(typed.optimizer), optimizer.ADDED)
         decisive["schedule"] = _without(structs.asdict(planned), schedule.ADDED)
         decisive["model"] = to_builtins(typed.model)
+        if typed.origin is not None:  # what is taken decides, not where it lies
+            decisive["origin"] = {"take": typed.origin.take, "sha256": typed.origin.sha256}
         if typed.model.experts is None:  # a field younger than runs that exist, too
             del decisive["model"]["experts"]
         return sha256_value([decisive, data_sha256])[:16]

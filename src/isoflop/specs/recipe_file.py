@@ -54,6 +54,18 @@ def parse(content: Mapping[str, Any], *, where: str) -> Recipe:
         raise UsageError(f"{where}: {_explain(str(error))}") from error
 
 
+def changed(recipe: Recipe, settings: Sequence[str]) -> Recipe:
+    """The recipe with these settings, written as for `load`.
+
+    Raises:
+        UsageError: as `load`.
+    """
+    content = msgspec.to_builtins(recipe)
+    for setting in settings:
+        _apply(content, setting)
+    return parse(content, where="--set")
+
+
 def _apply(content: dict[str, Any], setting: str) -> None:
     """Put one "a.b=c" into the content."""
     key, equals, text = setting.partition("=")
@@ -87,7 +99,7 @@ def _unknown(content: Mapping[str, Any], kind: type[msgspec.Struct], at: str = "
             if tables and isinstance(value, dict):
                 yield from _unknown(value, tables[0], f"{at}{name}.")
         elif name != tag:
-            yield f"{at}{name}", [f"{at}{known}" for known in fields]
+            yield f"{at}{name}", [f"{at}{known}" for known in (*fields, tag) if known]
 
 
 def _unheard(

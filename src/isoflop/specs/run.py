@@ -6,6 +6,7 @@ from msgspec import Struct
 
 from isoflop.specs.architecture import Counts, Decoder, ParameterCount
 from isoflop.specs.engine import Engine
+from isoflop.specs.origin import Ancestor
 from isoflop.stamp import Stamp
 
 Status: TypeAlias = Literal["running", "finished", "interrupted", "diverged", "failed"]
@@ -18,10 +19,11 @@ class Run(Struct, frozen=True, kw_only=True):
         id: folder name of our runs, row name of published ones.
         key: `Recipe.key` of our runs.
         n_params: parameters as `counts` says.
-        n_tokens: tokens seen in training.
+        n_tokens: tokens seen in training, those before its origin among them.
         unique_tokens: different tokens among them; less than `n_tokens` where data was repeated.
         compute_flop: 6 * n_params * n_tokens, the work by the laws' convention.
-        model_flop: work by `count.flops`, attention included as the full square.
+        spent_flop: the part of it since the origin; None where that is all.
+        model_flop: work by `count.flops` since the origin, attention included as the full square.
         loss_nats: validation loss per token at the end, on `validation`; None until finished.
         bits_per_byte: the same loss per byte of text.
         validation: what the loss was measured on, e.g. "validation:262144@<sha256 of the split>".
@@ -32,6 +34,7 @@ class Run(Struct, frozen=True, kw_only=True):
         mfu: model FLOP of training steps over their seconds and the peak, as measured (CPU) or from the device's row.
         role: "fit" for runs a law may see, "held_out" for its proof.
         note: why it diverged or failed, what to know about it.
+        origin: the checkpoint it began from; None for a run that began anew.
     """
 
     id: str
@@ -60,6 +63,8 @@ class Run(Struct, frozen=True, kw_only=True):
     mfu: float | None = None
     role: Literal["fit", "held_out"] = "fit"
     note: str = ""
+    spent_flop: float | None = None
+    origin: Ancestor | None = None
     stamp: Stamp | None = None
     schema: Literal["isoflop/run@1"] = "isoflop/run@1"
 

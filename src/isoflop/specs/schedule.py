@@ -8,7 +8,7 @@ from isoflop.errors import UsageError
 
 ScheduleName: TypeAlias = Literal["wsd", "cosine", "linear", "inverse-sqrt"]
 CooldownShape: TypeAlias = Literal["1-sqrt", "linear"]
-ADDED: dict[str, object] = {"name": "wsd", "cooldown_shape": None, "final_fraction": 0.0}
+ADDED: dict[str, object] = {"name": "wsd", "cooldown_shape": None, "final_fraction": 0.0, "warmup_from": 0.0}
 """Fields younger than runs that exist: at these values a run keeps the key that it had without them."""
 
 
@@ -22,6 +22,7 @@ class Schedule(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
             no cooldown for "inverse-sqrt".
         cooldown_shape: "1-sqrt" or "linear" in the cooldown's progress; None takes "1-sqrt".
         final_fraction: what the decay or cooldown ends at, as a share of the rate that it began at.
+        warmup_from: share of the peak that the warmup rises from; above 0 where a run goes on from another's weights.
     """
 
     warmup_fraction: float = 0.1
@@ -29,6 +30,7 @@ class Schedule(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     name: ScheduleName = "wsd"
     cooldown_shape: CooldownShape | None = None
     final_fraction: float = 0.0
+    warmup_from: float = 0.0
 
     def __post_init__(self) -> None:
         shares = (self.warmup_fraction, self.cooldown)
@@ -38,6 +40,8 @@ class Schedule(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
             )
         if not 0 <= self.final_fraction <= 1:
             raise UsageError(f"recipe: schedule.final_fraction is {self.final_fraction}; it is a share, 0 to 1")
+        if not 0 <= self.warmup_from <= 1:
+            raise UsageError(f"recipe: schedule.warmup_from is {self.warmup_from}; it is a share of the peak, 0 to 1")
         whole = self.name in ("cosine", "linear")
         if whole and (self.cooldown_fraction or self.cooldown_shape):
             raise UsageError(

@@ -213,12 +213,7 @@ class Learner:
         if engine is not None and engine != self.engine:
             precision.check(engine.precision, self.device)
             self._make(engine)
-        weights = dict(self.model.named_parameters())
-        saved = {name: value.shape for name, value in tensors["model"].items()}
-        if saved != {name: weight.shape for name, weight in weights.items()}:
-            raise InputError("checkpoint: its weights do not have the names and shapes of this recipe's model")
-        for name, weight in weights.items():
-            weight.copy_(tensors["model"][name])
+        self.load_weights(tensors["model"])
         states = tensors["optimizer"]
         self.updater.restore({name: value for name, value in states.items() if not name.startswith((_RANDOM, _SCALER))})
         if self.scaler:
@@ -236,6 +231,20 @@ class Learner:
         torch.set_rng_state(states[_RANDOM + "cpu"])
         if self.device.type == "cuda" and _RANDOM + "cuda" in states:
             torch.cuda.set_rng_state(states[_RANDOM + "cuda"], self.device)
+
+    @torch.no_grad()
+    def load_weights(self, saved: dict[str, torch.Tensor]) -> None:
+        """Take up weights alone.
+
+        Raises:
+            InputError: they are another model's.
+        """
+        weights = dict(self.model.named_parameters())
+        shapes = {name: value.shape for name, value in saved.items()}
+        if shapes != {name: weight.shape for name, weight in weights.items()}:
+            raise InputError("checkpoint: its weights do not have the names and shapes of this recipe's model")
+        for name, weight in weights.items():
+            weight.copy_(saved[name])
 
 
 def pick_device(recipe: Recipe) -> torch.device:

@@ -14,7 +14,7 @@ from isoflop.data.shards import Shards, open_shards
 from isoflop.errors import IsoflopError, PreemptedError, ResourceError, StoppedError, UsageError
 from isoflop.specs.recipe import Recipe
 from isoflop.specs.run import Run, Status
-from isoflop.train import record
+from isoflop.train import origin, record
 from isoflop.train.events import Event, ignore, never
 from isoflop.train.interrupt import listening
 from isoflop.train.learner import reproducible
@@ -50,13 +50,20 @@ def train(
         ResourceError: memory or disk ran out; the last checkpoint stands.
     """
     shards = _open(recipe)
+    recipe, ancestor = origin.resolved(recipe, folder=folder, shards=shards)
     key = recipe.key(data_sha256=shards.content_sha256)
     with record.claimed(folder), listening() as wish:
         if run := record.settled(folder, key=key):
             return run
         with reproducible(recipe):
             session = Session(
-                recipe, shards=shards, folder=folder, key=key, on_event=on_event, peak_flop_per_s=peak_flop_per_s
+                recipe,
+                shards=shards,
+                folder=folder,
+                key=key,
+                on_event=on_event,
+                peak_flop_per_s=peak_flop_per_s,
+                ancestor=ancestor,
             )
             with _accounted(session):
                 if run := session.run(lambda: bool(wish) or should_stop()):

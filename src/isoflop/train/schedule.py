@@ -9,15 +9,17 @@ from isoflop.specs.schedule import Schedule
 
 
 def multiplier(schedule: Schedule, *, step: int, steps: int) -> float:
-    """Share of the peak learning rate at a step counted from 0: (step + 1) / (warmup + 1) in the warmup, then as named.
+    """Share of the peak learning rate at a step counted from 0: in the warmup linear from `warmup_from`, which would be
+    the step before the first, to 1, which is the step after the last; then as named.
 
     Sources: cosine matched to the run's length, Hoffmann et al. 2022 (arXiv:2203.15556), sec. 3.1; inverse square root,
     Vaswani et al. 2017 (arXiv:1706.03762), eq. 3; the stable phase with a cooldown of 1 - sqrt, Hägele et al. 2024
     (arXiv:2405.18392), sec. 3.
     """
-    warmup = round(schedule.warmup_fraction * steps)
+    warmup = warmup_steps(schedule, steps)
     if step < warmup:
-        return (step + 1) / (warmup + 1)
+        risen = (step + 1) / (warmup + 1)
+        return schedule.warmup_from + (1 - schedule.warmup_from) * risen
     final = schedule.final_fraction
     match schedule.name:
         case "wsd":
@@ -31,12 +33,23 @@ def multiplier(schedule: Schedule, *, step: int, steps: int) -> float:
             return final + (1 - final) * (1 - (step - warmup) / (steps - warmup))
 
 
+def warmup_steps(schedule: Schedule, steps: int) -> int:
+    """How many of the steps warm up."""
+    return round(schedule.warmup_fraction * steps)
+
+
+def cooling_from(schedule: Schedule, steps: int) -> int:
+    """The step at which a decay that depends on the run's length begins: of a cosine its first, of a trunk none."""
+    if schedule.name in ("cosine", "linear"):
+        return 0
+    return steps - round(schedule.cooldown * steps)
+
+
 def _cooldown(schedule: Schedule, *, step: int, steps: int) -> float:
     """1 before the cooldown, `final_fraction` one step after the run."""
-    length = round(schedule.cooldown * steps)
-    done = step - (steps - length) + 1
-    if done < 1:
+    begins = cooling_from(schedule, steps)
+    if step < begins:
         return 1.0
-    progress = done / (length + 1)
+    progress = (step - begins + 1) / (steps - begins + 1)
     left = 1 - progress if schedule.cooldown_shape == "linear" else 1 - math.sqrt(progress)
     return schedule.final_fraction + (1 - schedule.final_fraction) * left

@@ -12,9 +12,10 @@ from isoflop.count.flops import flops_per_token
 from isoflop.count.parameters import parameters
 from isoflop.data.loader import Windows
 from isoflop.data.shards import Shards
+from isoflop.specs.origin import Ancestor
 from isoflop.specs.recipe import Recipe
 from isoflop.specs.run import Run
-from isoflop.train import environment, optim, record
+from isoflop.train import environment, optim, origin, record
 from isoflop.train.counters import Counters
 from isoflop.train.divergence import Watch
 from isoflop.train.evaluation import Evaluation, evaluate
@@ -45,8 +46,12 @@ class Session:
         key: str,
         on_event: Callable[[Event], None],
         peak_flop_per_s: float | None,
+        ancestor: Ancestor | None = None,
     ) -> None:
         self.recipe, self.shards, self.folder, self.key = recipe, shards, folder, key
+        self._ancestor = ancestor
+        self._begins = ancestor.begins if ancestor else 0
+        self._skipped = ancestor.skipped_steps if ancestor else 0
         self._batches = Batches(recipe, shards)
         self._windows = Windows(
             shards.tokens("validation"),
@@ -56,7 +61,8 @@ class Session:
         )
         self._flop_per_token = flops_per_token(recipe.model, sequence=recipe.model.context).total
         self._active_params = parameters(recipe.model).active  # all of them, but in a mixture of experts
-        self.counters = Counters(watch=Watch(vocabulary=recipe.model.vocabulary, steps=recipe.steps))
+        watch = Watch(vocabulary=recipe.model.vocabulary, steps=recipe.steps)
+        self.counters = Counters(watch=watch, step=self._begins)
         self.journal = Journal(
             recipe,
             folder=folder,
@@ -77,6 +83,8 @@ class Session:
         record.write_run(self.folder, self.current())
         self._introduce(learner)
         due = evaluation_steps(self.recipe)
+        if self._ancestor:
+            due.add(self._begins)  # what was taken up is measured, and kept here where no one prunes it
         while True:
             step = self.counters.step
             evaluation = None
@@ -98,13 +106,18 @@ class Session:
 
     def current(self) -> Run:
         """The run so far."""
-        n_tokens, train_s = self.journal.n_tokens(), self.counters.train_s
+        before, own_steps = self._ancestor, self.counters.step - self._begins
+        n_tokens, train_s = own_steps * self.recipe.batch_tokens, self.counters.train_s
         rate = n_tokens / train_s if train_s else None
+        spent_flop = 6.0 * self._active_params * n_tokens
+        # How much of what a foreign order of data showed is shown again, nobody has counted.
+        known = before is None or before.fresh or self._skipped
         return structs.replace(
             self.record,
-            n_tokens=n_tokens,
-            unique_tokens=self._batches.unique_tokens(self.counters.step),
-            compute_flop=6.0 * self._active_params * n_tokens,
+            n_tokens=n_tokens + (before.n_tokens if before else 0),
+            unique_tokens=self._batches.unique_tokens(self._skipped + self.counters.step) if known else None,
+            compute_flop=spent_flop + (before.compute_flop if before else 0.0),
+            spent_flop=spent_flop if before else None,
             model_flop=self._flop_per_token * n_tokens,
             wall_s=self.journal.wall_s(),
             tokens_per_s=rate,
@@ -134,7 +147,11 @@ class Session:
             seed=recipe.seed,
             device=name,
             role=recipe.role,
-            stamp=stamp.make({"shards": self.shards.content_sha256, "recipe": self.key}),
+            origin=self._ancestor,
+            stamp=stamp.make(
+                {"shards": self.shards.content_sha256, "recipe": self.key}
+                | ({"origin": self._ancestor.sha256} if self._ancestor else {})
+            ),
         )
 
     def _introduce(self, learner: Learner) -> None:
@@ -144,6 +161,9 @@ class Session:
             self.journal.say("note", text=f"computes in {learner.engine.said()}")
         if learner.device.type == "cpu" and (lacks := environment.missing()):
             self.journal.say("note", text=lacks)
+        if (before := self._ancestor) and self.counters.step == self._begins:
+            what = "all its state" if before.take == "state" else "its weights"
+            self.journal.say("note", text=f"from run {before.run} at step {before.step}, {what}")
         if self.recipe.optimizer.learning_rate is None:
             usual = self.recipe.optimizer.name == "adamw" and self.recipe.schedule.name == "wsd"
             of = "" if usual else ", which is of AdamW with warmup-stable-decay: try others"
@@ -152,13 +172,16 @@ class Session:
 
     def _resume(self, learner: Learner) -> None:
         """Take up the newest whole checkpoint, if there is one, and cut the curve back to it."""
-        self.counters = self._keeper.resume(learner) or self.counters
+        resumed = self._keeper.resume(learner)
+        if resumed is None and self._ancestor:
+            resumed = origin.begin(learner, self.recipe, self._ancestor, self.counters)
+        self.counters = resumed or self.counters
         self.journal.resume(self.counters)
 
     def _step(self, learner: Learner) -> str:
         """One step; returns why the run has diverged, or ""."""
         at, began = self.counters, time.perf_counter()
-        done = learner.step(at.step, self._batches.batch(at.step))
+        done = learner.step(at.step, self._batches.batch(self._skipped + at.step))
         at.engine = learner.engine
         at.train_s += time.perf_counter() - began
         at.step += 1
