@@ -51,9 +51,9 @@ def train(recipe_file: Path, settings: tuple[str, ...], runs_dir: Path, name: st
         from isoflop.train.meter import measure_matmul
 
         peak = measure_matmul(threads=recipe.threads, precision=recipe.precision, device=pick_device(recipe).type)
-    if wish:
-        raise wish.error("before the first step")
-    run = run_recipe(recipe, folder=folder, on_event=log, peak_flop_per_s=peak)
+        if wish:
+            raise wish.error("before the first step")
+        run = run_recipe(recipe, folder=folder, on_event=log, peak_flop_per_s=peak)
     log.end()
     if run.status == "diverged":
         raise DivergedError(f"{folder}: {run.note}. Lower optimizer.learning_rate, and remove the folder to try again")

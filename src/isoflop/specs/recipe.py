@@ -9,12 +9,16 @@ from isoflop.errors import UsageError
 from isoflop.files import sha256_value
 from isoflop.specs import optimizer, schedule
 from isoflop.specs.architecture import Decoder
+from isoflop.specs.divergence import Divergence
 from isoflop.specs.layout import Layout, Recompute
 from isoflop.specs.optimizer import Optimizer
+from isoflop.specs.saving import Saving
 from isoflop.specs.schedule import Schedule
 
-_ADDED: dict[str, object] = {"recompute": "none", "loss_head": "chunked", "layout": None}
+_ADDED: dict[str, object] = {"recompute": "none", "loss_head": "chunked", "layout": None, "divergence": Divergence()}
 """Fields younger than runs that exist: at these values a run keeps the key that it had without them."""
+_UNDECISIVE = {"name", "shards", "checkpoint"}
+"""Fields that say nothing of what is computed."""
 
 
 class Recipe(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -33,6 +37,8 @@ class Recipe(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         threads: CPU threads of the run; it changes the last digits, so it is part of the run.
         role: "fit" for runs a law may see, "held_out" for its proof.
         layout: how the run was planned to lie on its devices; None leaves that to the trainer.
+        checkpoint: when it is saved and what is kept; no part of the key.
+        divergence: what it does about a step that hurts.
     """
 
     name: str
@@ -52,6 +58,8 @@ class Recipe(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     evaluations: int = 5
     role: Literal["fit", "held_out"] = "fit"
     layout: Layout | None = None
+    checkpoint: Saving = Saving()
+    divergence: Divergence = Divergence()
     schema: Literal["isoflop/recipe@1"] = "isoflop/recipe@1"
 
     def __post_init__(self) -> None:
@@ -83,7 +91,7 @@ class Recipe(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         """Identity of the run: equal recipes on equal data share it, wherever the shards lie."""
         # As a file would give it back: 0 where a float belongs is 0.0.
         typed = convert(to_builtins(self), Recipe)
-        decisive = {name: getattr(typed, name) for name in self.__struct_fields__ if name not in {"name", "shards"}}
+        decisive = {name: getattr(typed, name) for name in self.__struct_fields__ if name not in _UNDECISIVE}
         # Younger than runs that exist, too: None where a number was. They are the same schedule, and the same run.
         planned = structs.replace(typed.schedule, cooldown_fraction=typed.schedule.cooldown)
         decisive = _without(decisive, _ADDED)

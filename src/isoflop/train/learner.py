@@ -1,6 +1,6 @@
 """Model and optimizer as one thing that takes steps, and can be saved and restored to the bit."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 
 import torch
@@ -44,8 +44,14 @@ class Learner:
         """At a step counted from 0; Muon's own, where the recipe gives one, keeps the same share of its peak."""
         return self.peak_learning_rate * multiplier(self.recipe.schedule, step=step, steps=self.recipe.steps)
 
-    def step(self, step: int, batch: Batch) -> tuple[float, float]:
-        """One optimizer step on one batch; returns its loss in nats per token and the gradient's norm."""
+    def step(
+        self, step: int, batch: Batch, accept: Callable[[float, float], bool] = lambda loss_nats, grad_norm: True
+    ) -> tuple[float, float]:
+        """One optimizer step on one batch; returns its loss in nats per token and the gradient's norm.
+
+        Args:
+            accept: asked with both; where it says no, nothing but the gradient's memory has changed.
+        """
         rows = max(1, _MICRO_TOKENS[self.device.type] // self.recipe.model.context)
         said, total = batch.said, 0.0
         for part in batch.parts(rows):
@@ -55,8 +61,12 @@ class Learner:
             torch.autograd.backward(loss * share)
             total += nats.item() * share
         norm = torch.nn.utils.clip_grad_norm_(self._parameters, self.recipe.optimizer.clip_norm)
-        self.updater.step(share=multiplier(self.recipe.schedule, step=step, steps=self.recipe.steps))
-        return total, norm.item()
+        grad_norm = norm.item()
+        if accept(total, grad_norm):
+            self.updater.step(share=multiplier(self.recipe.schedule, step=step, steps=self.recipe.steps))
+        else:
+            self.model.zero_grad(set_to_none=True)
+        return total, grad_norm
 
     def tensors(self) -> dict[str, dict[str, torch.Tensor]]:
         """Everything a resume needs, by file and name."""

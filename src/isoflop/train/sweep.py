@@ -245,6 +245,8 @@ class _Sweep:
         return False
 
     def _told(self, place: Place, event: Event) -> None:
+        if event.kind == "saved":  # of a step that has been told
+            return
         new_steps = 0 if event.kind == "started" else max(0, event.step - place.step)  # a checkpoint is no work of ours
         self.pace.add(place.flop * new_steps / place.recipe.steps)
         place.step = event.step
