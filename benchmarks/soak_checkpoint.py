@@ -66,8 +66,12 @@ def main() -> int:
     arguments = parser.parse_args()
     if arguments.go_on:
         return _go_on(arguments.go_on, full_after=arguments.full_after)
-    attacks: list[Attack] = ["kill"] * arguments.kills
-    attacks += ["signal"] * arguments.signals + ["full disk"] * arguments.full_disks
+    counts: dict[Attack, int] = {
+        "kill": arguments.kills,
+        "signal": arguments.signals,
+        "full disk": arguments.full_disks,
+    }
+    attacks = [attack for attack, count in counts.items() for _ in range(count)]
     dice = random.Random(arguments.seed)
     dice.shuffle(attacks)
     with tempfile.TemporaryDirectory() as place:

@@ -15,6 +15,7 @@ class Counters(Struct, kw_only=True, forbid_unknown_fields=True):
         loss_sum: of the steps since the last line of the curve.
         loss_steps: how many those are.
         line_s: `train_s` at that line.
+        first: step that the run began at; not 0 where it took up another run's checkpoint.
         validation_loss_nats: of the last evaluation.
         rollbacks: how often the run went back, and where.
     """
@@ -26,6 +27,7 @@ class Counters(Struct, kw_only=True, forbid_unknown_fields=True):
     loss_sum: float = 0.0
     loss_steps: int = 0
     line_s: float = 0.0
+    first: int = 0
     validation_loss_nats: float | None = None
     rollbacks: list[Rollback] = field(default_factory=list)
 

@@ -139,10 +139,10 @@ class Watch(Struct, kw_only=True):
 
 
 class Anchors(Struct, frozen=True, kw_only=True):
-    """The steps that a run can go back to.
+    """The steps that a run can go back to: its first, and the multiples of `every`.
 
     Attributes:
-        every: distance between two of them; the beginning is one.
+        every: distance between two of them.
         reach: how far back a trouble may have begun when it is noticed, and the distance kept from it.
     """
 
@@ -158,14 +158,14 @@ class Anchors(Struct, frozen=True, kw_only=True):
     def __contains__(self, step: int) -> bool:
         return step % self.every == 0
 
-    def before(self, began: int) -> int:
-        """Where a trouble that began there sends back to."""
-        return max(0, began - BEFORE) // self.every * self.every
+    def before(self, began: int, *, first: int) -> int:
+        """Where a trouble that began there sends a run back to that began itself at step `first`."""
+        return max(first, (began - BEFORE) // self.every * self.every)
 
-    def needed(self, step: int) -> frozenset[int]:
+    def needed(self, step: int, *, first: int) -> frozenset[int]:
         """Those that a trouble noticed after `step` may send back to."""
-        first = max(0, step - self.reach) // self.every * self.every
-        return frozenset(range(first, step + 1, self.every))
+        earliest = self.before(step - self.reach + BEFORE, first=first)
+        return frozenset({earliest, *range(-(-earliest // self.every) * self.every, step + 1, self.every)})
 
 
 def moved(rollbacks: Sequence[Rollback]) -> int:

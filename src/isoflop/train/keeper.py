@@ -9,7 +9,7 @@ import msgspec
 
 from isoflop.specs.recipe import Recipe
 from isoflop.train import checkpoint, rollbacks
-from isoflop.train.checkpoint import Keep
+from isoflop.train.checkpoint import Groups, Keep
 from isoflop.train.counters import Counters
 from isoflop.train.divergence import Anchors, Rollback
 from isoflop.train.journal import Journal
@@ -68,8 +68,10 @@ class Keeper:
         return again
 
     def due(self, step: int) -> bool:
-        """Whether a checkpoint is due: an anchor, a step the recipe names, or so much time gone by that it is worth."""
-        if step in self._anchors or (self._saving.keep_every and step % self._saving.keep_every == 0):
+        """Whether a checkpoint is due: the beginning, an anchor, a step the recipe names, or enough time gone by."""
+        if self._saved_step is None or step in self._anchors:
+            return True
+        if self._saving.keep_every is not None and step % self._saving.keep_every == 0:
             return True
         if self._saving.every_steps is not None:
             return step % self._saving.every_steps == 0
@@ -95,7 +97,7 @@ class Keeper:
         if copied is None and self._snapshot is not None:
             self._snapshot = None
             self._journal.say("note", text="memory is short: training waits while checkpoints are written")
-        step, state = counters.step, msgspec.to_builtins(counters)
+        step, first, state = counters.step, counters.first, msgspec.to_builtins(counters)
         metrics = Metrics(
             n_tokens=self._journal.n_tokens(),
             loss_nats=counters.watch.smoothed,
@@ -106,7 +108,12 @@ class Keeper:
             self._journal.saved(step)
             on_saved()
 
-        self._writer.start(lambda: self._write(step, tensors if copied is None else copied, state, metrics), then)
+        keep = Keep(
+            newest=self._saving.keep,
+            every=self._saving.keep_every,
+            steps=self._anchors.needed(step, first=first),
+        )
+        self._writer.start(lambda: self._write(step, tensors if copied is None else copied, state, metrics, keep), then)
         if copied is None:
             self._writer.wait()
         self._saved, self._saved_step = time.perf_counter(), step
@@ -135,9 +142,8 @@ class Keeper:
         """Leave no thread behind that writes into the folder; whatever it failed with, a run that ends has said why."""
         self._writer.settle()
 
-    def _write(self, step: int, tensors: checkpoint.Groups, state: dict[str, Any], metrics: Metrics) -> None:
+    def _write(self, step: int, tensors: Groups, state: dict[str, Any], metrics: Metrics, keep: Keep) -> None:
         began = time.perf_counter()
-        keep = Keep(newest=self._saving.keep, every=self._saving.keep_every, steps=self._anchors.needed(step))
         checkpoint.save(
             self._where,
             step=step,

@@ -165,7 +165,10 @@ class Session:
 
     def _resume(self, learner: Learner) -> None:
         """Take up the newest whole checkpoint, if there is one, and cut the curve back to it."""
-        self.counters = self._keeper.resume(learner) or self.counters
+        resumed = self._keeper.resume(learner)
+        self.counters = resumed or self.counters
+        if resumed is None:
+            self.counters.first = self.counters.step
         self.journal.resume(self.counters)
 
     def _sound(self, should_stop: Callable[[], bool]) -> bool:
@@ -205,7 +208,7 @@ class Session:
         at = self.counters
         if len(at.rollbacks) >= self.recipe.divergence.rollbacks:
             return False
-        rollback = Rollback(at=at.step, to=self._anchors.before(trouble.began), reason=trouble.reason)
+        rollback = Rollback(at=at.step, to=self._anchors.before(trouble.began, first=at.first), reason=trouble.reason)
         self.journal.say("note", text=f"{rollback.reason}. Back to step {rollback.to}, and past these batches")
         wall_s = self.journal.wall_s()
         self.counters = self._keeper.roll_back(learner, rollback, at)
