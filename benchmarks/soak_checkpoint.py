@@ -83,8 +83,10 @@ def _soak(place: Path, attacks: list[Attack], dice: random.Random) -> int:
     files.write_json(place / "recipe.json", recipe)
     usual = msgspec.structs.replace(recipe, checkpoint=Saving())
     whole, tally = train(usual, folder=place / "whole"), Tally()
-    for attack in attacks:
+    for number, attack in enumerate(attacks, 1):
         _attempt(place, attack, dice, tally)
+        if number % 10 == 0:
+            print(f"{number} of {len(attacks)} attacks, {tally.bad()} bad", file=sys.stderr, flush=True)
     again = train(usual, folder=place / "attacked")
     equal = whole.loss_nats == again.loss_nats and _same(_last(place / "whole"), _last(place / "attacked"))
     said = ", ".join(f"{count} {attack}s" for attack, count in tally.done.items())

@@ -180,7 +180,7 @@ for entry in checkpoint.listing(Path(sys.argv[1])):
 
 
 def test_checkpoints_are_listed_without_torch(tmp_path: Path) -> None:
-    parent, metrics = tmp_path / "checkpoints", checkpoint.Metrics(n_tokens=640, loss_nats=2.5)
+    parent, metrics = tmp_path / "checkpoints", manifest.Metrics(n_tokens=640, loss_nats=2.5)
     checkpoint.save(parent, step=1, key=KEY, tensors=_tensors(1), state={}, metrics=metrics, recipe={"seed": 7})
     (_save(parent, 2) / "model.safetensors").write_bytes(b"torn")
     said = subprocess.run([sys.executable, "-c", LISTED, str(tmp_path)], capture_output=True, text=True, check=True)

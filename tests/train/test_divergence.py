@@ -1,11 +1,13 @@
 """Planted troubles: batches that hurt, weights that are gone, rates that are absurd; and what a run makes of them."""
 
 import math
+from contextlib import ExitStack
 from pathlib import Path
 
 import msgspec
 import pytest
 import torch
+from tests.train.nano import BATCH, nano, weights
 
 from isoflop.errors import InputError, StoppedError
 from isoflop.specs.divergence import Divergence
@@ -19,7 +21,6 @@ from isoflop.train.events import Event
 from isoflop.train.learner import Learner
 from isoflop.train.loop import train
 from isoflop.train.session import Session
-from train.nano import BATCH, nano, weights
 
 NAN = float("nan")
 
@@ -118,12 +119,11 @@ class _Poison:
             self.asked.append(session.counters.batch)
             first = next(iter(learner.model.parameters()))
             self.weights.append(first.detach().clone())
-            hooks = [first.register_hook(lambda grad: grad * NAN)] if session.counters.batch in poisoned else []
-            try:
+            hooks = ExitStack()
+            if session.counters.batch in poisoned:
+                hooks.callback(first.register_hook(lambda grad: grad * NAN).remove)  # type: ignore[no-untyped-call]
+            with hooks:
                 return whole(session, learner)
-            finally:
-                for hook in hooks:
-                    hook.remove()
 
         monkeypatch.setattr(Session, "_step", poisoned_step)
 

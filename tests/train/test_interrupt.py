@@ -10,13 +10,13 @@ import msgspec
 import pytest
 import tomli_w
 import torch
+from tests.train.nano import BATCH, nano, weights
 
 from isoflop.errors import PreemptedError, StoppedError
 from isoflop.specs.recipe import Recipe
 from isoflop.train import checkpoint, store
 from isoflop.train.interrupt import listening
 from isoflop.train.loop import train
-from train.nano import BATCH, nano, weights
 
 
 @pytest.fixture(scope="module")

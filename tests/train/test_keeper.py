@@ -10,6 +10,7 @@ from pathlib import Path
 import msgspec
 import pytest
 import torch
+from tests.train.nano import interrupt, nano, weights
 
 from isoflop.errors import InputError, ResourceError
 from isoflop.specs.recipe import Recipe
@@ -18,7 +19,6 @@ from isoflop.train import checkpoint, journal, snapshot, soundness, store
 from isoflop.train.events import Event
 from isoflop.train.loop import train
 from isoflop.train.writer import Writer
-from train.nano import interrupt, nano, weights
 
 
 @pytest.fixture

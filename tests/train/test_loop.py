@@ -11,6 +11,7 @@ import msgspec
 import numpy as np
 import pytest
 import torch
+from tests.train.nano import BATCH, MODEL, curve, interrupt, nano, weights
 
 from isoflop import files
 from isoflop.errors import InputError, UsageError
@@ -24,7 +25,6 @@ from isoflop.train import journal, record, store
 from isoflop.train.events import Event
 from isoflop.train.loop import train
 from isoflop.train.session import evaluation_steps
-from train.nano import BATCH, MODEL, curve, interrupt, nano, weights
 
 
 @pytest.fixture(scope="module")

@@ -6,6 +6,7 @@ import msgspec
 import numpy as np
 import pytest
 import torch
+from tests.train.nano import CONTEXT, MODEL, curve, interrupt, nano, weights
 
 from isoflop.specs.architecture import Routing
 from isoflop.specs.divergence import Divergence
@@ -15,7 +16,6 @@ from isoflop.specs.saving import Saving
 from isoflop.specs.schedule import Schedule
 from isoflop.train import journal, learner
 from isoflop.train.loop import train
-from train.nano import CONTEXT, MODEL, curve, interrupt, nano, weights
 
 STEPS = 16
 KINDS: dict[str, dict[str, object]] = {
