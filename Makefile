@@ -25,8 +25,8 @@ $(READY): pyproject.toml constraints.txt
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[all,dev]'
 	@touch $@
 
-soak: $(READY)            ## long proofs: kill a training run at random moments, 100 times; stop a compiled one
-	$(BIN)/python benchmarks/soak_checkpoint.py --kills 100
+soak: $(READY)            ## long proofs: kill, signal and starve a training run of disk at random moments; stop a compiled one
+	$(BIN)/python benchmarks/soak_checkpoint.py --kills 100 --signals 40 --full-disks 20
 	$(BIN)/python benchmarks/soak_compiled.py
 
 bench: $(READY)           ## speed of the data room; memory against torch's tracker; BENCH_DATA=folder of published runs adds the coverage of forecasts

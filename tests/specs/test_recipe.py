@@ -8,6 +8,7 @@ from msgspec.structs import fields, replace
 
 from isoflop.errors import UnknownNameError, UsageError
 from isoflop.specs.architecture import Decoder, Routing
+from isoflop.specs.divergence import Divergence
 from isoflop.specs.layout import Layout
 from isoflop.specs.optimizer import Optimizer
 from isoflop.specs.origin import Origin
@@ -82,7 +83,7 @@ def test_tokens_are_rounded_down_to_whole_steps() -> None:
 # For every field of a recipe, and of what lies in it, another value.
 OTHER: dict[str, object] = {
     "n_tokens": 200_000, "batch_tokens": 2048, "seed": 1, "precision": "bf16", "device": "cpu", "threads": 2,
-    "validation_tokens": 1000, "evaluations": 3, "role": "held_out",
+    "validation_tokens": 1000, "evaluations": 3, "role": "held_out", "divergence": Divergence(rollbacks=1),
     "recompute": "full", "loss_head": "eager", "compile": "auto", "micro_tokens": 512,
     "layout": Layout(sharding="zero3", recompute="full", devices=8, micro_batch=1, sequence=64),
     "origin": Origin(checkpoint="runs/trunk@800", sha256="c" * 64),
@@ -123,7 +124,7 @@ def changed() -> dict[str, Recipe]:
 
 
 def test_this_file_knows_every_field_of_a_recipe() -> None:
-    undecisive, inner, fixed = {"name", "shards"}, {"model", "optimizer", "schedule"}, {"schema"}
+    undecisive, inner, fixed = {"name", "shards", "checkpoint"}, {"model", "optimizer", "schedule"}, {"schema"}
     assert {f.name for f in fields(Recipe)} == set(OTHER) | undecisive | inner | fixed
     assert {f.name for f in fields(Decoder)} == set(OTHER_MODEL)
     assert {f.name for f in fields(Routing)} == set(OTHER_ROUTING)

@@ -65,9 +65,9 @@ def run_recipe(recipe: Recipe, folder: Path, output: Output) -> None:
         peak = measure_matmul(
             threads=recipe.threads, precision=metered(settle(recipe, device).precision), device=device.type
         )
-    if wish:
-        raise wish.error("before the first step")
-    run = train_recipe(recipe, folder=folder, on_event=log, peak_flop_per_s=peak)
+        if wish:
+            raise wish.error("before the first step")
+        run = train_recipe(recipe, folder=folder, on_event=log, peak_flop_per_s=peak)
     log.end()
     if run.status == "diverged":
         raise DivergedError(f"{folder}: {run.note}. Lower optimizer.learning_rate, and remove the folder to try again")

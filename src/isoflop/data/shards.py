@@ -12,7 +12,7 @@ program that maps raw integers can read the rest.
 import hashlib
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import BinaryIO, Literal
@@ -168,8 +168,13 @@ class Shards:
         parts = [_map(self.folder / file.ends_name, _ENDS).astype(np.int64) for file in files]
         return np.concatenate([part + offset for part, offset in zip(parts, offsets, strict=False)])
 
-    def verify(self) -> None:
-        """Read everything and hold it against the header.
+    def names(self) -> list[str]:
+        """Files of tokens and of document ends."""
+        files = [file for split in self.header.splits.values() for file in split.files]
+        return [name for file in files for name in (file.name, file.ends_name)]
+
+    def verify(self, *, should_stop: Callable[[], bool] = lambda: False) -> bool:
+        """Read everything and hold it against the header; False where it was asked to stop between two files.
 
         Raises:
             InputError: a file is missing or its bytes are not those written; names the file.
@@ -178,10 +183,13 @@ class Shards:
         self._load_tokenizer()
         for split in self.header.splits.values():
             for file in split.files:
+                if should_stop():
+                    return False
                 for name, wanted in ((file.name, file.sha256), (file.ends_name, file.ends_sha256)):
                     if sha256_file(self.folder / name) != wanted:
                         raise InputError(f"{self.folder / name}: damaged (sha256 differs). Tokenize the text again")
                 self._check_content(file)
+        return True
 
     def check_sizes(self) -> None:
         """Hold every file's size against the header, without reading it.

@@ -9,16 +9,21 @@ from isoflop.errors import UsageError
 from isoflop.files import sha256_value
 from isoflop.specs import optimizer, schedule
 from isoflop.specs.architecture import Decoder
+from isoflop.specs.divergence import Divergence
 from isoflop.specs.engine import Asked
 from isoflop.specs.layout import Layout, Recompute
 from isoflop.specs.optimizer import Optimizer
 from isoflop.specs.origin import Origin
+from isoflop.specs.saving import Saving
 from isoflop.specs.schedule import Schedule
 
 _ADDED: dict[str, object] = {
     "recompute": "none", "loss_head": "chunked", "layout": None, "compile": False, "micro_tokens": None, "origin": None,
+    "divergence": Divergence(),
 }  # fmt: skip
 """Fields younger than runs that exist: at these values a run keeps the key that it had without them."""
+_UNDECISIVE = {"name", "shards", "checkpoint"}
+"""Fields that say nothing of what is computed."""
 
 
 class Recipe(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -43,6 +48,8 @@ class Recipe(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         layout: how the run was planned to lie on its devices; None leaves that to the trainer.
         origin: the checkpoint it begins from; None begins anew. Where it takes a checkpoint's state, `n_tokens` and the
             schedule count from that run's beginning.
+        checkpoint: when it is saved and what is kept; no part of the key.
+        divergence: what it does about a step that hurts.
     """
 
     name: str
@@ -65,6 +72,8 @@ class Recipe(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     role: Literal["fit", "held_out"] = "fit"
     layout: Layout | None = None
     origin: Origin | None = None
+    checkpoint: Saving = Saving()
+    divergence: Divergence = Divergence()
     schema: Literal["isoflop/recipe@1"] = "isoflop/recipe@1"
 
     def __post_init__(self) -> None:
@@ -101,7 +110,7 @@ class Recipe(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         """Identity of the run: equal recipes on equal data share it, wherever the shards lie."""
         # As a file would give it back: 0 where a float belongs is 0.0.
         typed = convert(to_builtins(self), Recipe)
-        decisive = {name: getattr(typed, name) for name in self.__struct_fields__ if name not in {"name", "shards"}}
+        decisive = {name: getattr(typed, name) for name in self.__struct_fields__ if name not in _UNDECISIVE}
         # Younger than runs that exist, too: None where a number was. They are the same schedule, and the same run.
         planned = structs.replace(typed.schedule, cooldown_fraction=typed.schedule.cooldown)
         decisive = _without(decisive, _ADDED)

@@ -1,22 +1,25 @@
 """Where a run stands, in plain numbers."""
 
-from msgspec import Struct
+from msgspec import Struct, field
 
 from isoflop.specs.engine import Engine
-from isoflop.train.divergence import Watch
+from isoflop.train.divergence import Rollback, Watch, moved
 
 
 class Counters(Struct, kw_only=True, forbid_unknown_fields=True):
     """What a checkpoint keeps beside tensors: plain numbers.
 
     Attributes:
-        step: optimizer steps done.
+        step: optimizer steps done, those left out included.
         train_s: spent in steps alone.
         wall_s: spent in all, saving and evaluating included, over all resumes.
         loss_sum: of the steps since the last line of the curve.
         loss_steps: how many those are.
         line_s: `train_s` at that line.
         engine: what steps are computed with; None in checkpoints older than that.
+        first: step that the run began at; not 0 where it took up another run's checkpoint.
+        validation_loss_nats: of the last evaluation.
+        rollbacks: how often the run went back, and where.
     """
 
     watch: Watch
@@ -27,3 +30,18 @@ class Counters(Struct, kw_only=True, forbid_unknown_fields=True):
     loss_steps: int = 0
     line_s: float = 0.0
     engine: Engine | None = None
+    first: int = 0
+    validation_loss_nats: float | None = None
+    rollbacks: list[Rollback] = field(default_factory=list)
+
+    @property
+    def batch(self) -> int:
+        """Number of the next batch: the step, and past those that a rollback passes over."""
+        return self.step + moved(self.rollbacks)
+
+    def troubles(self) -> str:
+        """What went wrong on the way, for the run's note; "" where nothing did."""
+        said = [f"went back from step {each.at} to {each.to}: {each.reason}" for each in self.rollbacks]
+        if self.watch.n_left_out:
+            said.append(f"{self.watch.n_left_out} steps left out")
+        return "; ".join(said)

@@ -4,14 +4,15 @@ from typing import Literal, TypeAlias
 
 from msgspec import Struct
 
-Kind: TypeAlias = Literal["started", "step", "evaluation", "note", "done"]
+Kind: TypeAlias = Literal["started", "step", "evaluation", "note", "saved", "done"]
 
 
 class Event(Struct, frozen=True, kw_only=True):
     """One report; steps at most twice a second, the others when they happen.
 
     Attributes:
-        kind: "started" (`step` is the one it goes on from), "step", "evaluation", "note" (see `text`) or "done".
+        kind: "started" (`step` is the one it goes on from), "step", "evaluation", "note" (see `text`), "saved" (a
+            checkpoint of `step` is on the disk for good) or "done".
         step: optimizer steps done.
         steps: of the whole run.
         n_tokens: tokens seen.

@@ -49,7 +49,7 @@ class Journal:
 
     def resume(self, counters: Counters) -> None:
         """Go on from there, the curve cut back to it."""
-        self.counters, self._wall_before = counters, counters.wall_s
+        self.counters, self._wall_before, self._began = counters, counters.wall_s, time.perf_counter()
         record.cut(self.folder, step=counters.step)
         self._report = _Report(counters.train_s)
 
@@ -78,6 +78,11 @@ class Journal:
         )
         record.append(self.folder, row)
         self.say("evaluation", loss_nats=found.loss_nats)
+
+    def saved(self, step: int) -> None:
+        """A checkpoint of that step is on the disk for good; the run may be further by now."""
+        n_tokens = step * self.recipe.batch_tokens
+        self._on_event(Event(kind="saved", step=step, steps=self.recipe.steps, n_tokens=n_tokens))
 
     def _line(self, learning_rate: float, grad_norm: float) -> None:
         """One line of the curve."""

@@ -2,7 +2,7 @@
 
 import gc
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 
 import torch
@@ -94,11 +94,16 @@ class Learner:
         """At a step counted from 0; Muon's own, where the recipe gives one, keeps the same share of its peak."""
         return self.peak_learning_rate * multiplier(self.recipe.schedule, step=step, steps=self.recipe.steps)
 
-    def step(self, step: int, batch: Batch) -> Step:
+    def step(
+        self, step: int, batch: Batch, accept: Callable[[float, float], bool] = lambda loss_nats, grad_norm: True
+    ) -> Step:
         """One optimizer step, counted from 0, on one batch.
 
         Where memory runs out, the compiler fails or an fp16 gradient overflows, the same batch is taken again in
         another way; the step says so. A gradient that is not finite even then moves nothing.
+
+        Args:
+            accept: asked with loss and gradient norm; where it says no, nothing but the gradient's memory has changed.
         """
         notes: list[str] = []
         self.laps.begin()
@@ -107,7 +112,7 @@ class Learner:
             grad_norm = self._clipped()
             if not self._overflowed(loss_nats, grad_norm, notes):
                 break
-        skipped = not math.isfinite(grad_norm)
+        skipped = not (accept(loss_nats, grad_norm) and math.isfinite(grad_norm))
         if skipped:
             self._forget()
         else:

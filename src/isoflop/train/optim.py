@@ -74,6 +74,8 @@ class Updater:
         Raises:
             InputError: it is the state of another optimizer or model.
         """
+        for optimizer in self.optimizers:
+            optimizer.state.clear()  # a checkpoint from before the first step has none
         owners = {name: (weight, state) for name, weight, state in self._states()}
         for key, value in tensors.items():
             name, _, kind = key.rpartition(".")

@@ -20,8 +20,9 @@ from isoflop.specs.origin import Ancestor, Origin, Take
 from isoflop.specs.recipe import Recipe
 from isoflop.specs.run import Run
 from isoflop.train import checkpoint, store
-from isoflop.train.checkpoint import MANIFEST, Manifest
+from isoflop.train import manifest as manifests
 from isoflop.train.counters import Counters
+from isoflop.train.manifest import Manifest
 from isoflop.train.place import locate
 from isoflop.train.schedule import multiplier
 
@@ -35,6 +36,7 @@ _FREE = frozenset(
     {
         "name", "shards", "n_tokens", "schedule", "validation_tokens", "evaluations", "precision", "recompute",
         "loss_head", "device", "threads", "role", "layout", "origin", "compile", "micro_tokens",
+        "checkpoint", "divergence",
     }
 )  # fmt: skip
 """Of a recipe: what may change where a checkpoint's state is taken; the data are compared by what they hold."""
@@ -68,9 +70,7 @@ def find(name: str) -> Found:
         InputError: there is none, or what lies there is damaged, another run's or at step 0.
     """
     folder, home = locate(name)
-    manifest = files.read_json(folder / MANIFEST, Manifest)
-    if manifest.sealed() != manifest:
-        raise InputError(f"{folder / MANIFEST}: changed since it was written")
+    manifest = manifests.read(folder)
     run = files.read_json(home / store.RUN, Run)
     if run.key != manifest.key:
         raise InputError(f"{folder}: written by run {manifest.key}, and {home / store.RUN} is of {run.key}")

@@ -1,5 +1,6 @@
 """One process's part of a run: go on from the folder, step, save, evaluate, write down."""
 
+import math
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -15,9 +16,9 @@ from isoflop.data.shards import Shards
 from isoflop.specs.origin import Ancestor
 from isoflop.specs.recipe import Recipe
 from isoflop.specs.run import Run
-from isoflop.train import environment, optim, origin, record
+from isoflop.train import environment, optim, origin, record, soundness
 from isoflop.train.counters import Counters
-from isoflop.train.divergence import Watch
+from isoflop.train.divergence import Anchors, Rollback, Trouble, Watch
 from isoflop.train.evaluation import Evaluation, evaluate
 from isoflop.train.events import Event
 from isoflop.train.journal import Journal
@@ -61,7 +62,7 @@ class Session:
         )
         self._flop_per_token = flops_per_token(recipe.model, sequence=recipe.model.context).total
         self._active_params = parameters(recipe.model).active  # all of them, but in a mixture of experts
-        watch = Watch(vocabulary=recipe.model.vocabulary, steps=recipe.steps)
+        watch = Watch(vocabulary=recipe.model.vocabulary, steps=recipe.steps, rule=recipe.divergence)
         self.counters = Counters(watch=watch, step=self._begins)
         self.journal = Journal(
             recipe,
@@ -71,38 +72,53 @@ class Session:
             flop_per_token=self._flop_per_token,
             peak_flop_per_s=peak_flop_per_s,
         )
-        self._keeper = Keeper(folder, key=key, journal=self.journal)
+        self._anchors = Anchors.of(self.counters.watch)
+        self._keeper = Keeper(folder, recipe=recipe, key=key, journal=self.journal, anchors=self._anchors)
         self.record = self._describe()
 
     def run(self, should_stop: Callable[[], bool]) -> Run | None:
         """Train to the end from wherever the folder stands; None where asked to stop, with everything saved."""
         record.write_recipe(self.folder, self.recipe)
+        try:
+            return self._run(should_stop)
+        finally:
+            self._keeper.close()
+
+    def _run(self, should_stop: Callable[[], bool]) -> Run | None:
         learner = Learner(self.recipe, peak_learning_rate=float(self.record.learning_rate or 0.0))
         self._resume(learner)
         self.counters.engine = learner.engine
         record.write_run(self.folder, self.current())
         self._introduce(learner)
+        if not self._sound(should_stop):
+            return None
         due = evaluation_steps(self.recipe)
         if self._ancestor:
             due.add(self._begins)  # what was taken up is measured, and kept here where no one prunes it
         while True:
-            step = self.counters.step
-            evaluation = None
-            if step in due:
-                self._save(learner)  # before evaluating, which may run out of memory
+            self._keeper.poll()
+            evaluation, trouble = None, None
+            if self.counters.step in due:
+                self._save(learner)
+                self._keeper.wait()  # on the disk before evaluating, which may run out of memory
                 evaluation = self._evaluate(learner, should_stop)
                 if evaluation is None:
                     return None
-            if step == self.recipe.steps:
+                trouble = self._judged(evaluation)
+            if trouble is None and self.counters.step == self.recipe.steps:
                 assert evaluation is not None
                 return self._finish(evaluation)
             if should_stop():
                 self._save(learner)
+                self._keeper.wait()
                 return None
-            if reason := self._step(learner):
-                return self._diverged(reason)
-            if self._keeper.due():
-                self._save(learner)
+            if trouble is None:
+                if self._keeper.due(self.counters.step):
+                    self._save(learner)
+                trouble = self._step(learner)
+            if trouble is not None and not self._rolled_back(learner, trouble):
+                self._keeper.wait()
+                return self._diverged(trouble.reason)
 
     def current(self) -> Run:
         """The run so far."""
@@ -123,6 +139,7 @@ class Session:
             tokens_per_s=rate,
             mfu=self.journal.mfu(rate),
             engine=self.counters.engine,
+            note=self.counters.troubles(),
         )
 
     def _describe(self) -> Run:
@@ -173,25 +190,62 @@ class Session:
     def _resume(self, learner: Learner) -> None:
         """Take up the newest whole checkpoint, if there is one, and cut the curve back to it."""
         resumed = self._keeper.resume(learner)
-        if resumed is None and self._ancestor:
-            resumed = origin.begin(learner, self.recipe, self._ancestor, self.counters)
-        self.counters = resumed or self.counters
+        if resumed is not None:
+            self.counters = resumed
+        else:
+            if self._ancestor:
+                self.counters = origin.begin(learner, self.recipe, self._ancestor, self.counters)
+            self.counters.first = self.counters.step
         self.journal.resume(self.counters)
 
-    def _step(self, learner: Learner) -> str:
-        """One step; returns why the run has diverged, or ""."""
-        at, began = self.counters, time.perf_counter()
-        done = learner.step(at.step, self._batches.batch(self._skipped + at.step))
+    def _sound(self, should_stop: Callable[[], bool]) -> bool:
+        """Whether the shards are what they were when written; False where it was asked to stop on the way."""
+        say = lambda text: self.journal.say("note", text=text)  # noqa: E731
+        return soundness.sound(self.shards, folder=self.folder, say=say, should_stop=should_stop)
+
+    def _step(self, learner: Learner) -> Trouble | None:
+        """One step; the trouble it has brought, if any."""
+        at, began, refused = self.counters, time.perf_counter(), ""
+
+        def accept(loss_nats: float, grad_norm: float) -> bool:
+            nonlocal refused
+            refused = at.watch.refusal(loss_nats=loss_nats, grad_norm=grad_norm)
+            return not refused
+
+        done = learner.step(at.step, self._batches.batch(self._skipped + at.batch), accept)
         at.engine = learner.engine
         at.train_s += time.perf_counter() - began
-        at.step += 1
         for text in done.notes:
             self.journal.say("note", text=text)
-        if reason := at.watch.verdict(loss_nats=done.loss_nats, grad_norm=done.grad_norm):
-            return reason
-        rate = learner.learning_rate(at.step - 1)
-        self.journal.stepped(loss_nats=done.loss_nats, grad_norm=done.grad_norm, learning_rate=rate)
-        return ""
+        at.step += 1
+        trouble = at.watch.trouble(at.step - 1, loss_nats=done.loss_nats, refused=refused)
+        if refused:
+            self.journal.say("note", text=f"step {at.step} left out: {refused}")
+        elif trouble is None:
+            rate = learner.learning_rate(at.step - 1)
+            self.journal.stepped(loss_nats=done.loss_nats, grad_norm=done.grad_norm, learning_rate=rate)
+        return trouble
+
+    def _judged(self, found: Evaluation) -> Trouble | None:
+        """What an evaluation says of the run."""
+        self.counters.validation_loss_nats = found.loss_nats
+        if math.isfinite(found.loss_nats):
+            return None
+        return Trouble(began=self.counters.step, reason=f"validation loss {found.loss_nats}: not finite")
+
+    def _rolled_back(self, learner: Learner, trouble: Trouble) -> bool:
+        """Go back to before the trouble; False where that has been done often enough."""
+        at = self.counters
+        if len(at.rollbacks) >= self.recipe.divergence.rollbacks:
+            return False
+        rollback = Rollback(at=at.step, to=self._anchors.before(trouble.began, first=at.first), reason=trouble.reason)
+        self.journal.say("note", text=f"{rollback.reason}. Back to step {rollback.to}, and past these batches")
+        wall_s = self.journal.wall_s()
+        self.counters = self._keeper.roll_back(learner, rollback, at)
+        self.counters.wall_s = wall_s  # that time is gone
+        self.journal.resume(self.counters)
+        record.write_run(self.folder, self.current())
+        return True
 
     def _evaluate(self, learner: Learner, should_stop: Callable[[], bool]) -> Evaluation | None:
         found = evaluate(
@@ -208,8 +262,8 @@ class Session:
         return found
 
     def _save(self, learner: Learner) -> None:
-        if self._keeper.save(learner, self.counters):
-            record.write_run(self.folder, self.current())
+        run = self.current()
+        self._keeper.save(learner, self.counters, on_saved=lambda: record.write_run(self.folder, run))
 
     def _finish(self, final: Evaluation) -> Run:
         run = structs.replace(
@@ -220,7 +274,8 @@ class Session:
         return run
 
     def _diverged(self, reason: str) -> Run:
-        note = f"diverged at step {self.counters.step} of {self.recipe.steps}: {reason}"
+        before = f". Before: {self.counters.troubles()}" if self.counters.rollbacks else ""
+        note = f"diverged at step {self.counters.step} of {self.recipe.steps}: {reason}{before}"
         run = structs.replace(self.current(), status="diverged", note=note)
         record.write_run(self.folder, run)
         self.journal.say("note", text=note)

@@ -245,9 +245,11 @@ class _Sweep:
         return False
 
     def _told(self, place: Place, event: Event) -> None:
+        if event.kind == "saved":  # of a step that has been told
+            return
         new_steps = 0 if event.kind == "started" else max(0, event.step - place.step)  # a checkpoint is no work of ours
         self.pace.add(place.flop * new_steps / place.recipe.steps)
-        place.step = event.step
+        place.step = event.step if event.kind == "started" else max(place.step, event.step)  # a run may go back
         place.tokens_per_s = event.tokens_per_s or place.tokens_per_s
         if event.kind != "done":  # `Ended` follows, with the run
             self.tell(place, event.kind, loss_nats=event.loss_nats, mfu=event.mfu, reason=event.text)
