@@ -116,6 +116,10 @@ class Output:
         self.html = html
         self.about = about
 
+    def of(self, verb: str) -> "Output":
+        """The same place for another answer, with a schema of its own."""
+        return Output(verb=verb, as_json=self.as_json, html=self.html, about=self.about)
+
     def show(
         self,
         payload: Mapping[str, Any],

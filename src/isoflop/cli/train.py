@@ -29,8 +29,13 @@ _LOG_S = 10.0
 @click.option("--runs-dir", type=click.Path(path_type=Path), default=Path("runs"), show_default=True,
               help="Folder of runs.")  # fmt: skip
 @click.option("--name", help="Folder in --runs-dir; default: the recipe's name.")
+@click.option("--dry-run", is_flag=True, help="Only say what it would take: size, memory, time, data.")
+@click.option("--gpus", metavar="COUNTxDEVICE", help="With --dry-run: devices to foresee it for, e.g. 8xH100.")
 @output_options("train")
-def train(recipe_file: Path, settings: tuple[str, ...], runs_dir: Path, name: str | None, output: Output) -> None:
+def train(
+    recipe_file: Path, settings: tuple[str, ...], runs_dir: Path, name: str | None, dry_run: bool, gpus: str | None,
+    output: Output,
+) -> None:  # fmt: skip
     """Train one model by a recipe.
 
     Stop it with Ctrl-C whenever you like: the same command goes on where it stopped, to the bit. A finished run is not
@@ -40,16 +45,13 @@ def train(recipe_file: Path, settings: tuple[str, ...], runs_dir: Path, name: st
     wsd (warmup, stable, cooldown). All keys: `isoflop.specs.recipe`.
     """
     recipe = load(recipe_file, settings=settings)
-    run_recipe(recipe, runs_dir / folder_name(name or recipe.name), output)
+    if dry_run:
+        from isoflop.cli.train_dry import show
 
-
-def run_recipe(recipe: Recipe, folder: Path, output: Output) -> None:
-    """Train it there and print what came of it.
-
-    Raises:
-        DivergedError: it diverged.
-        IsoflopError: whatever stopped it.
-    """
+        show(recipe, gpus=gpus, output=output.of("train.dry-run"))
+        return
+    if gpus:
+        raise UsageError("--gpus is what --dry-run foresees; training takes the devices there are")
     open_shards(Path(recipe.shards))  # what is missing is said before torch is imported
     if recipe.layout is not None and recipe.layout.devices > 1:
         output.progress(f"planned for {recipe.layout.devices} devices; this trainer runs on one")

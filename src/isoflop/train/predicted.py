@@ -1,0 +1,100 @@
+"""What counting and planning expect of a recipe, without torch: memory, speed, time.
+
+Where the device has no measured row, nothing is said of its speed: a number that rests on nothing is worse than none.
+"""
+
+import platform
+
+from isoflop import tables
+from isoflop.count.memory_peak import memory
+from isoflop.errors import IsoflopError
+from isoflop.plan.speed import throughput
+from isoflop.specs.cluster import Device
+from isoflop.specs.layout import Layout, Training
+from isoflop.specs.recipe import Recipe
+from isoflop.specs.run import Predicted
+from isoflop.train.cores import cores
+
+MICRO_TOKENS = {"cpu": 2**14, "cuda": 2**16}
+"""Tokens whose activations exist at once; a larger batch is summed from several."""
+_CALIBRATE = "`isoflop calibrate` measures this machine"
+
+
+def at_once(recipe: Recipe, *, kind: str) -> int:
+    """Sequences whose activations exist at once on a "cpu" or a "cuda" device."""
+    return min(recipe.sequences, max(1, MICRO_TOKENS[kind] // recipe.model.context))
+
+
+def layout_of(recipe: Recipe, *, rows: int) -> Layout:
+    """As the recipe was planned; else one device that takes `rows` sequences at once."""
+    return recipe.layout or Layout(
+        sharding="ddp",
+        recompute=recipe.recompute,
+        devices=1,
+        micro_batch=rows,
+        sequence=recipe.model.context,
+        accumulation=-(-recipe.sequences // rows),
+    )
+
+
+def training_of(recipe: Recipe) -> Training:
+    """What of the recipe decides memory and speed beside its layout."""
+    return Training(precision=recipe.precision, optimizer=recipe.optimizer.name, loss_head=recipe.loss_head)
+
+
+def predict(recipe: Recipe, *, layout: Layout, device: Device | None, why_not: str = "") -> Predicted:
+    """Memory of a device; speed and time where the device is known.
+
+    Args:
+        layout: see `layout_of`.
+        device: its row; None where there is none.
+        why_not: in that case, why.
+    """
+    without: list[str] = []
+    found: dict[str, float] = {}
+    try:
+        need = memory(recipe.model, layout, training_of(recipe))
+        found |= {
+            "memory_bytes": need.total_bytes,
+            "memory_bytes_lo": need.lo_bytes,
+            "memory_bytes_hi": need.hi_bytes,
+        }
+    except IsoflopError as error:
+        without.append(f"memory: {error}")
+    if device is None:
+        without.append(f"tokens/s: {why_not}")
+    else:
+        try:
+            speed = throughput(device, recipe.model, layout, training_of(recipe)).tokens_per_s_per_device
+            found["tokens_per_s"] = speed.value * layout.devices
+            found["tokens_per_s_lo"], found["tokens_per_s_hi"] = speed.lo * layout.devices, speed.hi * layout.devices
+            found["wall_s"] = recipe.steps * recipe.batch_tokens / found["tokens_per_s"]
+        except IsoflopError as error:
+            without.append(f"tokens/s: {error}")
+    return Predicted(**found, without=tuple(without))
+
+
+def this_processor(recipe: Recipe) -> tuple[Device | None, str]:
+    """The row of this machine's CPU, or why none holds for the recipe.
+
+    Rows of a CPU are of one process on all its cores (`train.calibrate`): another number of threads is another device.
+    """
+    row = _own_row()
+    if row is None:
+        return None, f"nobody measured this processor; {_CALIBRATE}"
+    if (usable := cores().usable) != recipe.threads:
+        return None, f"row {row.name} is of {usable} threads, and the recipe trains with {recipe.threads}"
+    return row, ""
+
+
+def accelerator(name: str) -> tuple[Device | None, str]:
+    """The row of an accelerator by the name torch has for it, e.g. "NVIDIA H100 80GB HBM3"."""
+    row = tables.called(name, tables.rows("devices", Device))
+    return row, "" if row else f"no row in the table of devices is called {name!r}; {_CALIBRATE}"
+
+
+def _own_row() -> Device | None:
+    """What `isoflop calibrate` wrote of this machine's CPU."""
+    rows = tables.rows("devices", Device)
+    row = tables.called(platform.node().partition(".")[0], rows)
+    return row if row is not None and row.counts_as.startswith("one process") else None
