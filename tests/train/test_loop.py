@@ -89,7 +89,7 @@ def _weights(folder: Path) -> dict[str, torch.Tensor]:
 
 def _curve(folder: Path) -> list[tuple[object, ...]]:
     rows = files.read_lines(folder / store.METRICS, record.Row)
-    timed = {"wall_s", "tokens_per_s"}
+    timed = {"wall_s", "tokens_per_s", "mfu", "spent", "memory_bytes", "process_bytes"}
     return [tuple(getattr(row, name) for name in row.__struct_fields__ if name not in timed) for row in rows]
 
 

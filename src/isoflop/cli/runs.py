@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from isoflop import units
+from isoflop.cli.meter_view import print_meter
 from isoflop.cli.shell import Output, Printer, output_options
 from isoflop.train import store
 from isoflop.train.store import Stored
@@ -55,6 +56,7 @@ def show_run(name: str, runs_dir: Path, output: Output) -> None:
 
     def render(out: Printer) -> None:
         out.facts(stored.run.id, _facts(stored))
+        print_meter(out, stored.run)
         losses = [point.loss_nats for point in curve if point.loss_nats is not None]
         if losses:
             out.line(f"loss {losses[0]:.3f} {sparkline(losses, width=60)} {losses[-1]:.3f}   ({len(losses)} points)")

@@ -1,5 +1,7 @@
 """`isoflop train`: one recipe, one folder, one run."""
 
+import os
+import shutil
 import sys
 import time
 from pathlib import Path
@@ -8,6 +10,7 @@ from typing import TYPE_CHECKING, Any, TextIO
 import click
 
 from isoflop import units
+from isoflop.cli.meter_view import beside
 from isoflop.cli.shell import Output, Printer, output_options
 from isoflop.data.shards import open_shards
 from isoflop.errors import DivergedError, UsageError
@@ -81,8 +84,10 @@ def payload(run: Run, folder: Path, resumed_from_step: int | None) -> dict[str, 
     fields = (
         "status", "loss_nats", "bits_per_byte", "n_params", "n_tokens", "compute_flop", "tokens_per_s", "mfu", "wall_s",
     )  # fmt: skip
+    memory = ("memory_bytes", "time_shares", "expert_load", "predicted")
     return {
         "run_id": run.id,
+        **{name: getattr(run, name) for name in memory},
         **{name: getattr(run, name) for name in fields},
         "folder": str(folder),
         "resumed_from_step": resumed_from_step,
@@ -100,6 +105,11 @@ def render(printer: Printer, run: Run, folder: Path) -> None:
         f"{units.show(run.n_params, 'parameters')} parameters, {units.show(run.n_tokens, 'tokens')} tokens, "
         f"{units.show(run.flop, 'FLOP')} in {units.show(run.wall_s or 0.0, 's')}; {speed}{share}"
     )
+    for name, predicted, _, measured, ratio in beside(run):
+        printer.line(f"{name}: {measured}, {predicted} predicted (x {ratio})")
+    if run.time_shares:
+        shares = sorted(run.time_shares.items(), key=lambda pair: -pair[1])
+        printer.line("time: " + ", ".join(f"{name} {share:.0%}" for name, share in shares if share >= 0.005))
 
 
 class Log:
@@ -112,7 +122,7 @@ class Log:
     def __init__(self, title: str, *, stream: TextIO | None = None) -> None:
         self.title, self.stream = title, stream or sys.stderr
         self.resumed_from_step: int | None = None
-        self._live = self.stream.isatty()
+        self._live = self.stream.isatty() and os.environ.get("TERM") != "dumb"
         self._spoke = time.monotonic()
         self._open = False
 
@@ -127,20 +137,23 @@ class Log:
             case "evaluation":
                 self._leave(f"{self.title}: step {event.step}/{event.steps} validation loss {event.loss_nats:.4f}")
             case "step" if self._live:
-                self.stream.write(f"\r\x1b[K{self._line(event)}")
+                width = shutil.get_terminal_size().columns - 1  # a folded line would not be taken back whole
+                self.stream.write(f"\r\x1b[K{self._line(event)[:width]}")
                 self.stream.flush()
                 self._open = True
             case "step" if time.monotonic() - self._spoke >= _LOG_S:
                 self._leave(self._line(event))
 
     def _line(self, event: "Event") -> str:
-        share = f", MFU {event.mfu:.0%}" if event.mfu is not None else ""
-        rate = event.tokens_per_s or 0.0
-        left = (event.steps - event.step) * event.n_tokens / event.step / rate if rate and event.step else 0.0
-        return (
-            f"{self.title}: step {event.step}/{event.steps} loss {event.loss_nats:.4f}, "
-            f"{units.show(rate, 'tokens')} tokens/s{share}, {units.show(left, 's', digits=2)} left"
-        )
+        """Step, loss, gradient, rate, speed, memory, time left: what trainers have told in this order for years."""
+        words = [f"{self.title}: step {event.step}/{event.steps}", f"loss {event.loss_nats:.4f}"]
+        words += [f"grad norm {event.grad_norm:.3g}"] if event.grad_norm is not None else []
+        words += [f"lr {event.learning_rate:.2e}"] if event.learning_rate is not None else []
+        words += [f"{units.show(event.tokens_per_s, 'tokens')} tokens/s"] if event.tokens_per_s else []
+        words += [f"MFU {event.mfu:.1%}"] if event.mfu is not None else []
+        words += [units.show(event.memory_bytes, "bytes")] if event.memory_bytes else []
+        words += [f"{units.show(event.left_s, 's', digits=2)} left"] if event.left_s else []
+        return " | ".join(words)
 
     def _leave(self, text: str) -> None:
         """A line that stays."""

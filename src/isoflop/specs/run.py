@@ -52,8 +52,9 @@ class Run(Struct, frozen=True, kw_only=True):
         wall_s: seconds in all, over every resume, evaluations and checkpoints included.
         tokens_per_s: of training steps alone.
         mfu: model FLOP of training steps over their seconds and the peak, as measured (CPU) or from the device's row.
-        memory_bytes: at most, of what the run itself added to its process; see `train.memory`.
-        process_bytes: at most, of the process as a whole: resident on a CPU, reserved on a GPU.
+        memory_bytes: at most, of what its training steps added to the process; see `train.gauges`.
+        tensors_bytes: at most, of its tensors alone, on a GPU.
+        process_bytes: at most, resident, of the process as a whole.
         time_shares: of `wall_s`, by what it went into: the phases of a step, evaluations, checkpoints.
         expert_load: of a mixture, the busiest expert's share of choices over the mean; 1 where all are used alike.
         predicted: before the first step.
@@ -87,6 +88,7 @@ class Run(Struct, frozen=True, kw_only=True):
     tokens_per_s: float | None = None
     mfu: float | None = None
     memory_bytes: float | None = None
+    tensors_bytes: float | None = None
     process_bytes: float | None = None
     time_shares: dict[str, float] | None = None
     expert_load: float | None = None

@@ -1,9 +1,10 @@
 """Where a run stands, in plain numbers."""
 
-from msgspec import Struct
+from msgspec import Struct, field
 
 from isoflop.specs.engine import Engine
 from isoflop.train.divergence import Watch
+from isoflop.train.seconds import Seconds
 
 
 class Counters(Struct, kw_only=True, forbid_unknown_fields=True):
@@ -17,6 +18,8 @@ class Counters(Struct, kw_only=True, forbid_unknown_fields=True):
         loss_steps: how many those are.
         line_s: `train_s` at that line.
         engine: what steps are computed with; None in checkpoints older than that.
+        spent: what the time went into, over all resumes.
+        line_spent: the same at that line.
     """
 
     watch: Watch
@@ -27,3 +30,5 @@ class Counters(Struct, kw_only=True, forbid_unknown_fields=True):
     loss_steps: int = 0
     line_s: float = 0.0
     engine: Engine | None = None
+    spent: Seconds = field(default_factory=Seconds)
+    line_spent: Seconds = field(default_factory=Seconds)

@@ -5,7 +5,9 @@ Where the device has no measured row, nothing is said of its speed: a number tha
 
 import platform
 
-from isoflop import tables
+from msgspec import structs
+
+from isoflop import tables, units
 from isoflop.count.memory_peak import memory
 from isoflop.errors import IsoflopError
 from isoflop.plan.speed import throughput
@@ -72,6 +74,26 @@ def predict(recipe: Recipe, *, layout: Layout, device: Device | None, why_not: s
         except IsoflopError as error:
             without.append(f"tokens/s: {error}")
     return Predicted(**found, without=tuple(without))
+
+
+def here(recipe: Recipe, *, kind: str, name: str) -> Predicted:
+    """Of a recipe that this machine trains now, on a "cpu" or on the "cuda" device that torch calls `name`."""
+    device, why_not = this_processor(recipe) if kind == "cpu" else accelerator(name)
+    alone = structs.replace(recipe, layout=None)  # however it was planned, this trainer runs on one device
+    layout = layout_of(alone, rows=at_once(recipe, kind=kind))
+    return predict(recipe, layout=layout, device=device, why_not=why_not)
+
+
+def sentence(predicted: Predicted) -> str:
+    """For people."""
+    said = []
+    if predicted.memory_bytes is not None:
+        said.append(f"{units.show(predicted.memory_bytes, 'bytes')} of memory")
+    if predicted.tokens_per_s is not None and predicted.wall_s is not None:
+        rate, wall = units.show(predicted.tokens_per_s, "tokens"), units.show(predicted.wall_s, "s")
+        said.append(f"{rate} tokens/s, {wall} of training")
+    parts = [f"predicted {', '.join(said)}"] if said else []
+    return "; ".join([*parts, *(f"no prediction of {reason}" for reason in predicted.without)])
 
 
 def this_processor(recipe: Recipe) -> tuple[Device | None, str]:

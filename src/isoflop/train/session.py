@@ -23,6 +23,7 @@ from isoflop.train.events import Event
 from isoflop.train.journal import Journal
 from isoflop.train.keeper import Keeper
 from isoflop.train.learner import Learner, pick_device
+from isoflop.train.predicted import here, sentence
 from isoflop.train.task import Batches
 
 _PARTIAL = 8  # an evaluation before the final one predicts every eighth of its windows
@@ -78,8 +79,11 @@ class Session:
         """Train to the end from wherever the folder stands; None where asked to stop, with everything saved."""
         record.write_recipe(self.folder, self.recipe)
         learner = Learner(self.recipe, peak_learning_rate=float(self.record.learning_rate or 0.0))
+        self.journal.watch(learner)
         self._resume(learner)
         self.counters.engine = learner.engine
+        foreseen = here(self.recipe, engine=learner.engine, kind=learner.device.type, name=self.record.device or "")
+        self.record = structs.replace(self.record, predicted=foreseen)
         record.write_run(self.folder, self.current())
         self._introduce(learner)
         due = evaluation_steps(self.recipe)
@@ -109,9 +113,7 @@ class Session:
         before, own_steps = self._ancestor, self.counters.step - self._begins
         n_tokens, train_s = own_steps * self.recipe.batch_tokens, self.counters.train_s
         rate = n_tokens / train_s if train_s else None
-        spent_flop = 6.0 * self._active_params * n_tokens
-        # How much of what a foreign order of data showed is shown again, nobody has counted.
-        known = before is None or before.fresh or self._skipped
+        peak, wall_s = self.journal.gauges.peak(), self.journal.wall_s()
         return structs.replace(
             self.record,
             n_tokens=n_tokens + (before.n_tokens if before else 0),
@@ -119,10 +121,15 @@ class Session:
             compute_flop=spent_flop + (before.compute_flop if before else 0.0),
             spent_flop=spent_flop if before else None,
             model_flop=self._flop_per_token * n_tokens,
-            wall_s=self.journal.wall_s(),
+            wall_s=wall_s,
             tokens_per_s=rate,
             mfu=self.journal.mfu(rate),
             engine=self.counters.engine,
+            memory_bytes=peak.memory_bytes,
+            tensors_bytes=peak.tensors_bytes,
+            process_bytes=peak.process_bytes,
+            time_shares=self.counters.spent.shares(wall_s),
+            expert_load=self.journal.expert_load,
         )
 
     def _describe(self) -> Run:
@@ -161,9 +168,8 @@ class Session:
             self.journal.say("note", text=f"computes in {learner.engine.said()}")
         if learner.device.type == "cpu" and (lacks := environment.missing()):
             self.journal.say("note", text=lacks)
-        if (before := self._ancestor) and self.counters.step == self._begins:
-            what = "all its state" if before.take == "state" else "its weights"
-            self.journal.say("note", text=f"from run {before.run} at step {before.step}, {what}")
+        if self.record.predicted is not None:
+            self.journal.say("note", text=sentence(self.record.predicted))
         if self.recipe.optimizer.learning_rate is None:
             usual = self.recipe.optimizer.name == "adamw" and self.recipe.schedule.name == "wsd"
             of = "" if usual else ", which is of AdamW with warmup-stable-decay: try others"
@@ -181,7 +187,9 @@ class Session:
     def _step(self, learner: Learner) -> str:
         """One step; returns why the run has diverged, or ""."""
         at, began = self.counters, time.perf_counter()
-        done = learner.step(at.step, self._batches.batch(self._skipped + at.step))
+        with self.journal.timing("data_s"):
+            batch = self._batches.batch(at.step)
+        done = learner.step(at.step, batch)
         at.engine = learner.engine
         at.train_s += time.perf_counter() - began
         at.step += 1
@@ -194,21 +202,24 @@ class Session:
         return ""
 
     def _evaluate(self, learner: Learner, should_stop: Callable[[], bool]) -> Evaluation | None:
-        found = evaluate(
-            learner.model,
-            self._windows,
-            every=1 if self.counters.step == self.recipe.steps else _PARTIAL,
-            token_bytes=self.shards.tokenizer.token_bytes,
-            device=learner.device,
-            precision=learner.evaluating,
-            should_stop=should_stop,
-        )
+        with self.journal.aside("evaluation_s"):
+            found = evaluate(
+                learner.model,
+                self._windows,
+                every=1 if self.counters.step == self.recipe.steps else _PARTIAL,
+                token_bytes=self.shards.tokenizer.token_bytes,
+                device=learner.device,
+                precision=learner.evaluating,
+                should_stop=should_stop,
+            )
         if found is not None:
             self.journal.evaluated(found)
         return found
 
     def _save(self, learner: Learner) -> None:
-        if self._keeper.save(learner, self.counters):
+        with self.journal.aside("checkpoint_s"):
+            saved = self._keeper.save(learner, self.counters)
+        if saved:
             record.write_run(self.folder, self.current())
 
     def _finish(self, final: Evaluation) -> Run:
