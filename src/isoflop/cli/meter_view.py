@@ -30,9 +30,7 @@ def _row(
 def print_meter(printer: Printer, run: Run) -> None:
     """Two tables and what was not predicted, as far as the run knows them."""
     if rows := beside(run):
-        printer.table(
-            "Predicted and measured", ["", "predicted", "95 % / 90 %", "measured", "measured / predicted"], rows
-        )
+        printer.table("Predicted and measured", ["", "predicted", "interval", "measured", "measured / predicted"], rows)
     for reason in run.predicted.without if run.predicted else ():
         printer.line(f"no prediction of {reason}")
     if run.time_shares and run.wall_s:

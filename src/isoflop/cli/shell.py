@@ -83,7 +83,8 @@ def _fail_bug(error: BaseException) -> NoReturn:
 
 _EXTRA = {
     "torch": "train", "safetensors": "train", "rustbpe": "data", "tiktoken": "data", "pyarrow": "data",
-    "zstandard": "data", "altair": "report", "vl_convert": "report",
+    "zstandard": "data", "tensorboard": "tensorboard", "wandb": "wandb",
+    "trackio": "trackio", "codecarbon": "carbon", "altair": "report", "vl_convert": "report",
 }  # fmt: skip
 
 

@@ -17,8 +17,10 @@ from isoflop.errors import DivergedError, UsageError
 from isoflop.specs.recipe import Recipe
 from isoflop.specs.recipe_file import load
 from isoflop.specs.run import Run
+from isoflop.train import store
 from isoflop.train.environment import begin_anew
 from isoflop.train.interrupt import listening
+from isoflop.train.outlet import asked
 
 if TYPE_CHECKING:
     from isoflop.train.events import Event
@@ -32,12 +34,17 @@ _LOG_S = 10.0
 @click.option("--runs-dir", type=click.Path(path_type=Path), default=Path("runs"), show_default=True,
               help="Folder of runs.")  # fmt: skip
 @click.option("--name", help="Folder in --runs-dir; default: the recipe's name.")
+@click.option("--to", "sinks", multiple=True, metavar="SINK[:SETTING]",
+              help="Show the curve there too: tensorboard, wandb[:PROJECT], trackio[:PROJECT], codecarbon:COUNTRY. "
+              "Also $ISOFLOP_SINKS.")  # fmt: skip
+@click.option("--resume", type=click.Choice(["auto", "never", "must"]), default="auto", show_default=True,
+              help="auto: go on where the folder stands; never: refuse one with a run; must: one without.")  # fmt: skip
 @click.option("--dry-run", is_flag=True, help="Only say what it would take: size, memory, time, data.")
 @click.option("--gpus", metavar="COUNTxDEVICE", help="With --dry-run: devices to foresee it for, e.g. 8xH100.")
 @output_options("train")
 def train(
-    recipe_file: Path, settings: tuple[str, ...], runs_dir: Path, name: str | None, dry_run: bool, gpus: str | None,
-    output: Output,
+    recipe_file: Path, settings: tuple[str, ...], runs_dir: Path, name: str | None, sinks: tuple[str, ...],
+    resume: str, dry_run: bool, gpus: str | None, output: Output,
 ) -> None:  # fmt: skip
     """Train one model by a recipe.
 
@@ -55,6 +62,9 @@ def train(
         return
     if gpus:
         raise UsageError("--gpus is what --dry-run foresees; training takes the devices there are")
+    shown = asked(sinks)
+    folder = runs_dir / _folder_name(name or recipe.name)
+    _check_resume(folder, resume)
     open_shards(Path(recipe.shards))  # what is missing is said before torch is imported
     if recipe.layout is not None and recipe.layout.devices > 1:
         output.progress(f"planned for {recipe.layout.devices} devices; this trainer runs on one")
@@ -72,7 +82,7 @@ def train(
         )
     if wish:
         raise wish.error("before the first step")
-    run = train_recipe(recipe, folder=folder, on_event=log, peak_flop_per_s=peak)
+    run = run_recipe(recipe, folder=folder, on_event=log, peak_flop_per_s=peak, sinks=shown)
     log.end()
     if run.status == "diverged":
         raise DivergedError(f"{folder}: {run.note}. Lower optimizer.learning_rate, and remove the folder to try again")
@@ -168,7 +178,22 @@ class Log:
             self._open = False
 
 
-def folder_name(name: str) -> str:
+def _check_resume(folder: Path, resume: str) -> None:
+    """Whether the folder may be what it is.
+
+    Raises:
+        UsageError: it may not.
+    """
+    held = store.read(folder)
+    if held is not None and resume == "never":
+        raise UsageError(f"{folder}: holds a run that is {held.status}; choose another --name, or --resume auto")
+    if held is None and resume == "must":
+        raise UsageError(
+            f"{folder}: holds no run to go on with; look with `isoflop runs list --runs-dir {folder.parent}`"
+        )
+
+
+def _folder_name(name: str) -> str:
     """The name, if it is one folder's and not a path.
 
     Raises:

@@ -1,9 +1,11 @@
 """What a run says and writes down of itself: reports for those who listen, lines of the curve for the folder."""
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+
+import msgspec
 
 from isoflop.specs.recipe import Recipe
 from isoflop.train import record
@@ -13,7 +15,9 @@ from isoflop.train.events import Event, Kind
 from isoflop.train.gauges import Gauges, expert_load
 from isoflop.train.learner import Learner, pick_device
 from isoflop.train.meter import mfu
+from isoflop.train.outlet import Outlets
 from isoflop.train.seconds import Seconds
+from isoflop.train.sinks import Opening
 
 _REPORT_S = 0.5
 _LINES = 200  # of training in metrics.jsonl, about
@@ -44,6 +48,8 @@ class Journal:
         counters: Counters,
         on_event: Callable[[Event], None],
         flop_per_token: float,
+        key: str,
+        sinks: Sequence[str] = (),
         peak_flop_per_s: float | None,
     ) -> None:
         self.recipe, self.folder, self.counters = recipe, folder, counters
@@ -56,6 +62,7 @@ class Journal:
         self.gauges = Gauges(pick_device(recipe))
         self.expert_load: float | None = None
         self._learner: Learner | None = None
+        self._key, self._sinks, self._outlets = key, tuple(sinks), Outlets()
         self._lapped = Seconds()
 
     def watch(self, learner: Learner) -> None:
@@ -81,6 +88,8 @@ class Journal:
         """Go on from there, the curve cut back to it."""
         self.counters, self._wall_before = counters, counters.wall_s
         record.cut(self.folder, step=counters.step)
+        self._outlets.close("interrupted")  # of what a rollback takes back, where it is one
+        self._outlets = Outlets(self._sinks, self._opening(), say=lambda text: self.say("note", text=text))
         self._report = _Report(counters.train_s)
         self._pace = (time.perf_counter(), counters.step)
 
@@ -112,6 +121,25 @@ class Journal:
         if last or now - self._report.time > _REPORT_S:
             self._tell(learning_rate, grad_norm)
 
+    def _opening(self) -> Opening:
+        return Opening(
+            folder=self.folder,
+            run_id=self.folder.name,
+            key=self._key,
+            config=msgspec.to_builtins(self.recipe),
+            setting="",
+            from_step=self.counters.step,
+        )
+
+    def close(self, status: str) -> None:
+        """The run has ended so, or stops here to go on later."""
+        self._outlets.close(status)
+
+    def _write(self, row: record.Row) -> None:
+        """A line for the folder, and for whoever shows it."""
+        record.append(self.folder, row)
+        self._outlets.tell(row)
+
     def evaluated(self, found: Evaluation) -> None:
         """An evaluation is done."""
         row = record.Row(
@@ -122,7 +150,7 @@ class Journal:
             validation_tokens=found.n_tokens,
             bits_per_byte=found.bits_per_byte,
         )
-        record.append(self.folder, row)
+        self._write(row)
         self.say("evaluation", loss_nats=found.loss_nats)
 
     def _line(self, learning_rate: float, grad_norm: float) -> None:
@@ -146,7 +174,7 @@ class Journal:
             process_bytes=peak.process_bytes,
             expert_load=self.expert_load,
         )
-        record.append(self.folder, row)
+        self._write(row)
         at.loss_sum, at.loss_steps, at.line_s, at.line_spent = 0.0, 0, at.train_s, at.spent.copy()
 
     def _left_s(self) -> float | None:

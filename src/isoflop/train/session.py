@@ -1,7 +1,7 @@
 """One process's part of a run: go on from the folder, step, save, evaluate, write down."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import torch
@@ -47,7 +47,7 @@ class Session:
         key: str,
         on_event: Callable[[Event], None],
         peak_flop_per_s: float | None,
-        ancestor: Ancestor | None = None,
+        sinks: Sequence[str] = (),
     ) -> None:
         self.recipe, self.shards, self.folder, self.key = recipe, shards, folder, key
         self._ancestor = ancestor
@@ -71,6 +71,8 @@ class Session:
             on_event=on_event,
             flop_per_token=self._flop_per_token,
             peak_flop_per_s=peak_flop_per_s,
+            key=key,
+            sinks=sinks,
         )
         self._keeper = Keeper(folder, key=key, journal=self.journal)
         self.record = self._describe()
