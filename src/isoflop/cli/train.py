@@ -4,6 +4,7 @@ import os
 import shutil
 import sys
 import time
+from contextlib import redirect_stdout
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
@@ -82,7 +83,8 @@ def train(
         )
     if wish:
         raise wish.error("before the first step")
-    run = run_recipe(recipe, folder=folder, on_event=log, peak_flop_per_s=peak, sinks=shown)
+    with redirect_stdout(sys.stderr):  # what libraries print on the way is not the answer
+        run = run_recipe(recipe, folder=folder, on_event=log, peak_flop_per_s=peak, sinks=shown)
     log.end()
     if run.status == "diverged":
         raise DivergedError(f"{folder}: {run.note}. Lower optimizer.learning_rate, and remove the folder to try again")

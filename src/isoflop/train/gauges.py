@@ -5,6 +5,7 @@ the run's own memory is therefore the kernel's high-water mark, less pages that 
 less what the process held privately when the run began. Before that moment a single weight is trained for one step, as
 torch imports 70 MB of its own at the first; and freed memory is handed back to the kernel, so that what was used before
 (the measurement of the peak FLOP/s, an earlier run of the same process) is neither counted nor reused.
+What sinks import while the run is under way counts, as nobody can tell it apart.
 """
 
 import ctypes
