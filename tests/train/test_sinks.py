@@ -101,6 +101,24 @@ def test_no_step_is_told_twice_and_none_is_left_out_after_a_resume(tmp_path: Pat
     assert sink.status == "finished"
 
 
+def test_sinks_that_hurry_do_not_make_another_forget_what_it_was_told(tmp_path: Path) -> None:
+    slow, line = Heard(), rows(range(1, 2))[0]
+    first = out(lambda: slow, tmp_path)
+    first.tell(line)
+    first.close("interrupted")
+    hurried = [outlet.Outlet(f"hurried-{i}", Heard, folder=tmp_path, from_step=1) for i in range(4)]
+    for row in rows(range(1, 200)):
+        for each in hurried:
+            each.tell(row)
+    for _ in range(20):
+        again = out(lambda: slow, tmp_path, step=1)
+        again.tell(line)
+        again.close("interrupted")
+    for each in hurried:
+        each.close("finished")
+    assert slow.steps == [1]
+
+
 def test_a_sink_that_blocks_holds_nobody_up_and_is_dropped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(outlet, "_CLOSING_S", 0.05)
     sink = Heard()

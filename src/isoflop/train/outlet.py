@@ -90,7 +90,8 @@ class Outlet:
 
     def _begin(self, sink: Sink) -> Place:
         """How far it was told before; what the run will write again is taken back where that is possible."""
-        before = self._read().get(self.name, (-1, 0))
+        with _noting:
+            before = self._read().get(self.name, (-1, 0))
         if sink.rewinds and before > self._from:
             sink.rewind(self._from[0])
             return (self._from[0] - 1, 1)
@@ -102,11 +103,13 @@ class Outlet:
         return {}
 
     def _note(self, told: Place) -> None:
+        beside = self._path.with_suffix(".tmp")
         with _noting:
-            self._path.write_bytes(msgspec.json.encode({**self._read(), self.name: told}))
+            beside.write_bytes(msgspec.json.encode({**self._read(), self.name: told}))
+            beside.replace(self._path)
 
 
-_noting = threading.Lock()
+_noting = threading.Lock()  # the sinks of a run share one file
 
 
 class Outlets:
