@@ -14,7 +14,7 @@ from isoflop.errors import InputError
 from isoflop.specs.cluster import Device
 from isoflop.specs.recipe import Recipe
 from isoflop.tables import find
-from isoflop.train.predicted import at_once, layout_of, predict, this_processor
+from isoflop.train.predicted import layout_of, predict, this_processor, usual_engine
 
 
 def show(recipe: Recipe, *, gpus: str | None, output: Output) -> None:
@@ -32,8 +32,9 @@ def _payload(recipe: Recipe, *, gpus: str | None) -> dict[str, Any]:
     n_tokens = recipe.steps * recipe.batch_tokens
     device, why_not = _device(recipe, gpus=gpus)
     kind = "cpu" if gpus is None else "cuda"
-    layout = layout_of(recipe, rows=at_once(recipe, kind=kind))
-    predicted = predict(recipe, layout=layout, device=device, why_not=why_not)
+    engine = usual_engine(recipe, kind=kind)
+    layout = layout_of(recipe, rows=engine.rows)
+    predicted = predict(recipe, engine=engine, layout=layout, device=device, why_not=why_not)
     capacity = None if device is None else device.memory_bytes / device.dies
     unique, problems = _data(recipe)
     if gpus and (asked := units.parse_devices(gpus, name="--gpus").count) != layout.devices:
@@ -47,6 +48,7 @@ def _payload(recipe: Recipe, *, gpus: str | None) -> dict[str, Any]:
         "batch_tokens": recipe.batch_tokens,
         "compute_flop": 6.0 * counted.active * n_tokens,
         "model_flop": flops_per_token(recipe.model, sequence=recipe.model.context).total * n_tokens,
+        "precision": engine.precision,
         "layout": to_builtins(layout),
         "device": None if device is None else device.name,
         "capacity_bytes": capacity,

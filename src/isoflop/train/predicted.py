@@ -5,26 +5,38 @@ Where the device has no measured row, nothing is said of its speed: a number tha
 
 import platform
 
-from msgspec import structs
+from msgspec import Struct, structs
 
 from isoflop import tables, units
 from isoflop.count.memory_peak import memory
 from isoflop.errors import IsoflopError
 from isoflop.plan.speed import throughput
 from isoflop.specs.cluster import Device
+from isoflop.specs.engine import Computed, Engine
 from isoflop.specs.layout import Layout, Training
 from isoflop.specs.recipe import Recipe
 from isoflop.specs.run import Predicted
 from isoflop.train.cores import cores
 
-MICRO_TOKENS = {"cpu": 2**14, "cuda": 2**16}
-"""Tokens whose activations exist at once; a larger batch is summed from several."""
 _CALIBRATE = "`isoflop calibrate` measures this machine"
 
 
-def at_once(recipe: Recipe, *, kind: str) -> int:
-    """Sequences whose activations exist at once on a "cpu" or a "cuda" device."""
-    return min(recipe.sequences, max(1, MICRO_TOKENS[kind] // recipe.model.context))
+class _Usual(Struct, frozen=True, kw_only=True):
+    """Of a row of `tables/engines.toml`, what can be known before torch is asked."""
+
+    name: str
+    micro_tokens: int
+
+
+def usual_engine(recipe: Recipe, *, kind: str) -> Engine:
+    """What a "cpu" or a "cuda" device would begin with, had it all the memory it wants; see `train.engine`.
+
+    A precision left open is bf16 on a GPU; a CPU decides by its processor, and the wider fp32 is assumed.
+    """
+    tokens = recipe.micro_tokens or tables.find("engines", _Usual, kind).micro_tokens
+    rows = min(recipe.sequences, max(1, tokens // recipe.model.context))
+    precision: Computed = {"cpu": "fp32", "cuda": "bf16"}[kind] if recipe.precision == "auto" else recipe.precision  # type: ignore[assignment]
+    return Engine(precision=precision, compiled=recipe.compile is True, rows=rows)
 
 
 def layout_of(recipe: Recipe, *, rows: int) -> Layout:
@@ -39,23 +51,25 @@ def layout_of(recipe: Recipe, *, rows: int) -> Layout:
     )
 
 
-def training_of(recipe: Recipe) -> Training:
+def training_of(recipe: Recipe, engine: Engine) -> Training:
     """What of the recipe decides memory and speed beside its layout."""
-    return Training(precision=recipe.precision, optimizer=recipe.optimizer.name, loss_head=recipe.loss_head)
+    return Training(precision=engine.precision, optimizer=recipe.optimizer.name, loss_head=recipe.loss_head)
 
 
-def predict(recipe: Recipe, *, layout: Layout, device: Device | None, why_not: str = "") -> Predicted:
+def predict(recipe: Recipe, *, engine: Engine, layout: Layout, device: Device | None, why_not: str = "") -> Predicted:
     """Memory of a device; speed and time where the device is known.
 
     Args:
+        engine: what steps are computed with.
         layout: see `layout_of`.
         device: its row; None where there is none.
         why_not: in that case, why.
     """
     without: list[str] = []
     found: dict[str, float] = {}
+    training = training_of(recipe, engine)
     try:
-        need = memory(recipe.model, layout, training_of(recipe))
+        need = memory(recipe.model, layout, training)
         found |= {
             "memory_bytes": need.total_bytes,
             "memory_bytes_lo": need.lo_bytes,
@@ -67,7 +81,7 @@ def predict(recipe: Recipe, *, layout: Layout, device: Device | None, why_not: s
         without.append(f"tokens/s: {why_not}")
     else:
         try:
-            speed = throughput(device, recipe.model, layout, training_of(recipe)).tokens_per_s_per_device
+            speed = throughput(device, recipe.model, layout, training).tokens_per_s_per_device
             found["tokens_per_s"] = speed.value * layout.devices
             found["tokens_per_s_lo"], found["tokens_per_s_hi"] = speed.lo * layout.devices, speed.hi * layout.devices
             found["wall_s"] = recipe.steps * recipe.batch_tokens / found["tokens_per_s"]
@@ -76,12 +90,12 @@ def predict(recipe: Recipe, *, layout: Layout, device: Device | None, why_not: s
     return Predicted(**found, without=tuple(without))
 
 
-def here(recipe: Recipe, *, kind: str, name: str) -> Predicted:
+def here(recipe: Recipe, *, engine: Engine, kind: str, name: str) -> Predicted:
     """Of a recipe that this machine trains now, on a "cpu" or on the "cuda" device that torch calls `name`."""
     device, why_not = this_processor(recipe) if kind == "cpu" else accelerator(name)
     alone = structs.replace(recipe, layout=None)  # however it was planned, this trainer runs on one device
-    layout = layout_of(alone, rows=at_once(recipe, kind=kind))
-    return predict(recipe, layout=layout, device=device, why_not=why_not)
+    layout = layout_of(alone, rows=engine.rows)
+    return predict(recipe, engine=engine, layout=layout, device=device, why_not=why_not)
 
 
 def sentence(predicted: Predicted) -> str:
