@@ -63,9 +63,19 @@ def train(
         return
     if gpus:
         raise UsageError("--gpus is what --dry-run foresees; training takes the devices there are")
-    shown = asked(sinks)
-    folder = runs_dir / _folder_name(name or recipe.name)
+    folder = runs_dir / folder_name(name or recipe.name)
     _check_resume(folder, resume)
+    run_recipe(recipe, folder, output, sinks=sinks)
+
+
+def run_recipe(recipe: Recipe, folder: Path, output: Output, *, sinks: tuple[str, ...] = ()) -> None:
+    """Train it there and print what came of it.
+
+    Raises:
+        DivergedError: it diverged.
+        IsoflopError: whatever stopped it.
+    """
+    shown = asked(sinks)
     open_shards(Path(recipe.shards))  # what is missing is said before torch is imported
     if recipe.layout is not None and recipe.layout.devices > 1:
         output.progress(f"planned for {recipe.layout.devices} devices; this trainer runs on one")
@@ -84,7 +94,7 @@ def train(
     if wish:
         raise wish.error("before the first step")
     with redirect_stdout(sys.stderr):  # what libraries print on the way is not the answer
-        run = run_recipe(recipe, folder=folder, on_event=log, peak_flop_per_s=peak, sinks=shown)
+        run = train_recipe(recipe, folder=folder, on_event=log, peak_flop_per_s=peak, sinks=shown)
     log.end()
     if run.status == "diverged":
         raise DivergedError(f"{folder}: {run.note}. Lower optimizer.learning_rate, and remove the folder to try again")
@@ -195,7 +205,7 @@ def _check_resume(folder: Path, resume: str) -> None:
         )
 
 
-def _folder_name(name: str) -> str:
+def folder_name(name: str) -> str:
     """The name, if it is one folder's and not a path.
 
     Raises:

@@ -59,9 +59,15 @@ def train(
             return run
         with reproducible(recipe):
             session = Session(
-                recipe, shards=shards, folder=folder, key=key, on_event=on_event, peak_flop_per_s=peak_flop_per_s,
+                recipe,
+                shards=shards,
+                folder=folder,
+                key=key,
+                on_event=on_event,
+                peak_flop_per_s=peak_flop_per_s,
                 sinks=sinks,
-            )  # fmt: skip
+                ancestor=ancestor,
+            )
             with _accounted(session):
                 if run := session.run(lambda: bool(wish) or should_stop()):
                     session.journal.close(run.status)

@@ -48,6 +48,7 @@ class Session:
         on_event: Callable[[Event], None],
         peak_flop_per_s: float | None,
         sinks: Sequence[str] = (),
+        ancestor: Ancestor | None = None,
     ) -> None:
         self.recipe, self.shards, self.folder, self.key = recipe, shards, folder, key
         self._ancestor = ancestor
@@ -116,6 +117,9 @@ class Session:
         n_tokens, train_s = own_steps * self.recipe.batch_tokens, self.counters.train_s
         rate = n_tokens / train_s if train_s else None
         peak, wall_s = self.journal.gauges.peak(), self.journal.wall_s()
+        spent_flop = 6.0 * self._active_params * n_tokens
+        # How much of what a foreign order of data showed is shown again, nobody has counted.
+        known = before is None or before.fresh or self._skipped
         return structs.replace(
             self.record,
             n_tokens=n_tokens + (before.n_tokens if before else 0),
@@ -172,6 +176,9 @@ class Session:
             self.journal.say("note", text=lacks)
         if self.record.predicted is not None:
             self.journal.say("note", text=sentence(self.record.predicted))
+        if (before := self._ancestor) and self.counters.step == self._begins:
+            what = "all its state" if before.take == "state" else "its weights"
+            self.journal.say("note", text=f"from run {before.run} at step {before.step}, {what}")
         if self.recipe.optimizer.learning_rate is None:
             usual = self.recipe.optimizer.name == "adamw" and self.recipe.schedule.name == "wsd"
             of = "" if usual else ", which is of AdamW with warmup-stable-decay: try others"
@@ -190,7 +197,7 @@ class Session:
         """One step; returns why the run has diverged, or ""."""
         at, began = self.counters, time.perf_counter()
         with self.journal.timing("data_s"):
-            batch = self._batches.batch(at.step)
+            batch = self._batches.batch(self._skipped + at.step)
         done = learner.step(at.step, batch)
         at.engine = learner.engine
         at.train_s += time.perf_counter() - began
