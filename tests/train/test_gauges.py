@@ -4,12 +4,12 @@ import io
 import sys
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
 
 from isoflop import files
 from isoflop.cli.train import Log
+from isoflop.count.flops import flops_per_token
 from isoflop.data.read import Document
 from isoflop.data.tokenization import tokenize
 from isoflop.model.build import build
@@ -89,7 +89,7 @@ def test_the_lines_of_a_run_hold_all_the_time_of_its_steps(tmp_path: Path) -> No
     spent = [row.spent for row in rows if row.spent is not None]
     assert len(spent) == 20
     inside_s = sum(each.data_s + each.forward_s + each.backward_s + each.optimizer_s for each in spent)
-    assert 0.5 * steps_s < inside_s <= steps_s
+    assert inside_s <= steps_s
     assert all(each.forward_s > 0 and each.backward_s > 0 and each.optimizer_s > 0 for each in spent)
     assert spent[10].evaluation_s > 0  # the line after the first evaluation
     assert all(row.expert_load is not None and 1 <= row.expert_load <= 4 for row in rows)
@@ -102,7 +102,8 @@ def test_the_lines_of_a_run_hold_all_the_time_of_its_steps(tmp_path: Path) -> No
     last = next(event for event in reversed(said) if event.kind == "step")
     assert last.grad_norm == rows[-1].grad_norm
     assert last.left_s == 0
-    assert np.isclose(rows[-1].mfu or 0.0, run.mfu or 0.0, rtol=1.0)
+    flop = flops_per_token(MIXED, sequence=16).total
+    assert [row.mfu for row in rows] == pytest.approx([flop * (row.tokens_per_s or 0.0) / 1e12 for row in rows])
 
 
 def test_the_log_line_has_the_usual_order_and_no_escape_where_there_is_no_terminal() -> None:
