@@ -77,7 +77,7 @@ def test_a_signal_saves_and_the_same_command_goes_on(
     ) as process:
         assert process.stderr is not None
         assert b"start" in process.stderr.readline()
-        assert b"step 1/30 " in process.stderr.readline()
+        assert any(b"step 1/30 " in line for line in iter(process.stderr.readline, b""))
         process.send_signal(number)
         rest = process.stderr.read()
     assert process.returncode == code, rest
@@ -168,3 +168,14 @@ def test_the_shipped_recipe_asks_for_its_shards_by_the_command_that_makes_them(
     done = isoflop("train", str(shipped), "--runs-dir", str(tmp_path), "--set", f"shards={absent}")
     assert done.returncode == 4
     assert f"isoflop data tokenize --out {absent}" in done.stderr
+
+
+def test_resume_never_and_must_refuse_the_folder_they_should(isoflop: Isoflop, place: Path, tmp_path: Path) -> None:
+    command = ("train", str(place / "recipe.toml"), "--runs-dir", str(tmp_path), "--json")
+    absent = isoflop(*command, "--resume", "must")
+    assert absent.returncode == 2
+    assert "holds no run to go on with" in absent.stderr
+    assert isoflop(*command, "--resume", "never").returncode == 0
+    again = isoflop(*command, "--resume", "never")
+    assert again.returncode == 2
+    assert "holds a run that is finished" in again.stderr

@@ -49,7 +49,7 @@ def weights(folder: Path) -> dict[str, torch.Tensor]:
 def curve(folder: Path) -> list[tuple[object, ...]]:
     """Every line of a run's curve, without what the clock says."""
     rows = files.read_lines(folder / store.METRICS, record.Row)
-    timed = {"wall_s", "tokens_per_s"}
+    timed = {"wall_s", "tokens_per_s", "mfu", "spent", "memory_bytes", "process_bytes"}
     return [tuple(getattr(row, name) for name in row.__struct_fields__ if name not in timed) for row in rows]
 
 

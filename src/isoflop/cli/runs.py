@@ -1,23 +1,29 @@
 """`isoflop runs`: what has been trained on this disk."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from math import inf
 from pathlib import Path
+from typing import get_args
 
 import click
 
 from isoflop import units
+from isoflop.cli.meter_view import print_meter
+from isoflop.cli.runs_diff import diff_runs
+from isoflop.cli.runs_export import export_runs
+from isoflop.cli.runs_folder import FOLDER
 from isoflop.cli.shell import Output, Printer, output_options
+from isoflop.specs.run import Status
 from isoflop.train import store
 from isoflop.train.store import Stored
 
-_FOLDER = click.option(
-    "--runs-dir",
-    type=click.Path(path_type=Path, file_okay=False),
-    default=Path("runs"),
-    show_default=True,
-    help="Folder of runs; looked through three levels down.",
-)
+_SORTS: dict[str, Callable[[Stored], tuple[float, str]]] = {
+    "folder": lambda s: (0.0, s.folder or "~"),
+    "loss": lambda s: (inf if s.run.loss_nats is None else s.run.loss_nats, s.run.id),
+    "work": lambda s: (s.run.flop, s.run.id),
+    "age": lambda s: (-s.time, s.run.id),
+}
 _BARS = "▁▂▃▄▅▆▇█"
 _COLUMNS = ["run", "status", "N", "D", "work", "loss", "bits/byte", "tokens/s", "MFU", "age"]
 
@@ -27,16 +33,24 @@ def runs() -> None:
     """The runs on this disk."""
 
 
+runs.add_command(export_runs)
+runs.add_command(diff_runs)
+
+
 @runs.command("list")
-@_FOLDER
+@FOLDER
+@click.option("--status", "statuses", multiple=True, type=click.Choice(get_args(Status)), help="Only runs that are so.")
+@click.option("--sort", type=click.Choice(list(_SORTS)), default="folder", show_default=True, help="In which order.")
 @output_options("runs.list")
-def list_runs(runs_dir: Path, output: Output) -> None:
+def list_runs(runs_dir: Path, statuses: tuple[str, ...], sort: str, output: Output) -> None:
     """All runs, with what they reached."""
     scan = store.scan(runs_dir)
-    payload = {"runs_dir": str(runs_dir), "runs": scan.stored, "unreadable": scan.unreadable}
+    listed = [stored for stored in scan.stored if not statuses or stored.run.status in statuses]
+    listed.sort(key=_SORTS[sort])
+    payload = {"runs_dir": str(runs_dir), "runs": listed, "unreadable": scan.unreadable}
 
     def render(out: Printer) -> None:
-        rows = [_row(stored) for stored in scan.stored]
+        rows = [_row(stored) for stored in listed]
         out.table(f"{len(rows)} runs in {runs_dir}", _COLUMNS, rows)
         for sentence in scan.unreadable:
             out.warn(f"not read: {sentence}")
@@ -46,7 +60,7 @@ def list_runs(runs_dir: Path, output: Output) -> None:
 
 @runs.command("show")
 @click.argument("name", metavar="ID")
-@_FOLDER
+@FOLDER
 @output_options("runs.show")
 def show_run(name: str, runs_dir: Path, output: Output) -> None:
     """One run: all that is known of it, and its loss curve. The beginning of an ID will do."""
@@ -55,6 +69,7 @@ def show_run(name: str, runs_dir: Path, output: Output) -> None:
 
     def render(out: Printer) -> None:
         out.facts(stored.run.id, _facts(stored))
+        print_meter(out, stored.run)
         losses = [point.loss_nats for point in curve if point.loss_nats is not None]
         if losses:
             out.line(f"loss {losses[0]:.3f} {sparkline(losses, width=60)} {losses[-1]:.3f}   ({len(losses)} points)")

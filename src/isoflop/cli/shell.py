@@ -83,7 +83,8 @@ def _fail_bug(error: BaseException) -> NoReturn:
 
 _EXTRA = {
     "torch": "train", "safetensors": "train", "rustbpe": "data", "tiktoken": "data", "pyarrow": "data",
-    "zstandard": "data", "altair": "report", "vl_convert": "report",
+    "zstandard": "data", "tensorboard": "tensorboard", "wandb": "wandb",
+    "trackio": "trackio", "codecarbon": "carbon", "altair": "report", "vl_convert": "report",
 }  # fmt: skip
 
 
@@ -115,6 +116,10 @@ class Output:
         self.as_json = as_json
         self.html = html
         self.about = about
+
+    def of(self, verb: str) -> "Output":
+        """The same place for another answer, with a schema of its own."""
+        return Output(verb=verb, as_json=self.as_json, html=self.html, about=self.about)
 
     def show(
         self,

@@ -1,21 +1,27 @@
 """`isoflop train`: one recipe, one folder, one run."""
 
+import os
+import shutil
 import sys
 import time
+from contextlib import redirect_stdout
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
 import click
 
 from isoflop import units
+from isoflop.cli.meter_view import beside
 from isoflop.cli.shell import Output, Printer, output_options
 from isoflop.data.shards import open_shards
 from isoflop.errors import DivergedError, UsageError
 from isoflop.specs.recipe import Recipe
 from isoflop.specs.recipe_file import load
 from isoflop.specs.run import Run
+from isoflop.train import store
 from isoflop.train.environment import begin_anew
 from isoflop.train.interrupt import listening
+from isoflop.train.outlet import asked
 
 if TYPE_CHECKING:
     from isoflop.train.events import Event
@@ -29,8 +35,18 @@ _LOG_S = 10.0
 @click.option("--runs-dir", type=click.Path(path_type=Path), default=Path("runs"), show_default=True,
               help="Folder of runs.")  # fmt: skip
 @click.option("--name", help="Folder in --runs-dir; default: the recipe's name.")
+@click.option("--to", "sinks", multiple=True, metavar="SINK[:SETTING]",
+              help="Show the curve there too: tensorboard, wandb[:PROJECT], trackio[:PROJECT], codecarbon:COUNTRY. "
+              "Also $ISOFLOP_SINKS.")  # fmt: skip
+@click.option("--resume", type=click.Choice(["auto", "never", "must"]), default="auto", show_default=True,
+              help="auto: go on where the folder stands; never: refuse one with a run; must: one without.")  # fmt: skip
+@click.option("--dry-run", is_flag=True, help="Only say what it would take: size, memory, time, data.")
+@click.option("--gpus", metavar="COUNTxDEVICE", help="With --dry-run: devices to foresee it for, e.g. 8xH100.")
 @output_options("train")
-def train(recipe_file: Path, settings: tuple[str, ...], runs_dir: Path, name: str | None, output: Output) -> None:
+def train(
+    recipe_file: Path, settings: tuple[str, ...], runs_dir: Path, name: str | None, sinks: tuple[str, ...],
+    resume: str, dry_run: bool, gpus: str | None, output: Output,
+) -> None:  # fmt: skip
     """Train one model by a recipe.
 
     Stop it with Ctrl-C whenever you like: the same command goes on where it stopped, to the bit. A finished run is not
@@ -40,16 +56,26 @@ def train(recipe_file: Path, settings: tuple[str, ...], runs_dir: Path, name: st
     wsd (warmup, stable, cooldown). All keys: `isoflop.specs.recipe`.
     """
     recipe = load(recipe_file, settings=settings)
-    run_recipe(recipe, runs_dir / folder_name(name or recipe.name), output)
+    if dry_run:
+        from isoflop.cli.train_dry import show
+
+        show(recipe, gpus=gpus, output=output.of("train.dry-run"))
+        return
+    if gpus:
+        raise UsageError("--gpus is what --dry-run foresees; training takes the devices there are")
+    folder = runs_dir / folder_name(name or recipe.name)
+    _check_resume(folder, resume)
+    run_recipe(recipe, folder, output, sinks=sinks)
 
 
-def run_recipe(recipe: Recipe, folder: Path, output: Output) -> None:
+def run_recipe(recipe: Recipe, folder: Path, output: Output, *, sinks: tuple[str, ...] = ()) -> None:
     """Train it there and print what came of it.
 
     Raises:
         DivergedError: it diverged.
         IsoflopError: whatever stopped it.
     """
+    shown = asked(sinks)
     open_shards(Path(recipe.shards))  # what is missing is said before torch is imported
     if recipe.layout is not None and recipe.layout.devices > 1:
         output.progress(f"planned for {recipe.layout.devices} devices; this trainer runs on one")
@@ -67,7 +93,8 @@ def run_recipe(recipe: Recipe, folder: Path, output: Output) -> None:
         )
         if wish:
             raise wish.error("before the first step")
-        run = train_recipe(recipe, folder=folder, on_event=log, peak_flop_per_s=peak)
+        with redirect_stdout(sys.stderr):  # what libraries print on the way is not the answer
+            run = train_recipe(recipe, folder=folder, on_event=log, peak_flop_per_s=peak, sinks=shown)
     log.end()
     if run.status == "diverged":
         raise DivergedError(f"{folder}: {run.note}. Lower optimizer.learning_rate, and remove the folder to try again")
@@ -79,8 +106,10 @@ def payload(run: Run, folder: Path, resumed_from_step: int | None) -> dict[str, 
     fields = (
         "status", "loss_nats", "bits_per_byte", "n_params", "n_tokens", "compute_flop", "tokens_per_s", "mfu", "wall_s",
     )  # fmt: skip
+    memory = ("memory_bytes", "time_shares", "expert_load", "predicted")
     return {
         "run_id": run.id,
+        **{name: getattr(run, name) for name in memory},
         **{name: getattr(run, name) for name in fields},
         "folder": str(folder),
         "resumed_from_step": resumed_from_step,
@@ -98,6 +127,11 @@ def render(printer: Printer, run: Run, folder: Path) -> None:
         f"{units.show(run.n_params, 'parameters')} parameters, {units.show(run.n_tokens, 'tokens')} tokens, "
         f"{units.show(run.flop, 'FLOP')} in {units.show(run.wall_s or 0.0, 's')}; {speed}{share}"
     )
+    for name, predicted, _, measured, ratio in beside(run):
+        printer.line(f"{name}: {measured}, {predicted} predicted (x {ratio})")
+    if run.time_shares:
+        shares = sorted(run.time_shares.items(), key=lambda pair: -pair[1])
+        printer.line("time: " + ", ".join(f"{name} {share:.0%}" for name, share in shares if share >= 0.005))
 
 
 class Log:
@@ -110,7 +144,7 @@ class Log:
     def __init__(self, title: str, *, stream: TextIO | None = None) -> None:
         self.title, self.stream = title, stream or sys.stderr
         self.resumed_from_step: int | None = None
-        self._live = self.stream.isatty()
+        self._live = self.stream.isatty() and os.environ.get("TERM") != "dumb"
         self._spoke = time.monotonic()
         self._open = False
 
@@ -125,20 +159,23 @@ class Log:
             case "evaluation":
                 self._leave(f"{self.title}: step {event.step}/{event.steps} validation loss {event.loss_nats:.4f}")
             case "step" if self._live:
-                self.stream.write(f"\r\x1b[K{self._line(event)}")
+                width = shutil.get_terminal_size().columns - 1  # a folded line would not be taken back whole
+                self.stream.write(f"\r\x1b[K{self._line(event)[:width]}")
                 self.stream.flush()
                 self._open = True
             case "step" if time.monotonic() - self._spoke >= _LOG_S:
                 self._leave(self._line(event))
 
     def _line(self, event: "Event") -> str:
-        share = f", MFU {event.mfu:.0%}" if event.mfu is not None else ""
-        rate = event.tokens_per_s or 0.0
-        left = (event.steps - event.step) * event.n_tokens / event.step / rate if rate and event.step else 0.0
-        return (
-            f"{self.title}: step {event.step}/{event.steps} loss {event.loss_nats:.4f}, "
-            f"{units.show(rate, 'tokens')} tokens/s{share}, {units.show(left, 's', digits=2)} left"
-        )
+        """Step, loss, gradient, rate, speed, memory, time left: what trainers have told in this order for years."""
+        words = [f"{self.title}: step {event.step}/{event.steps}", f"loss {event.loss_nats:.4f}"]
+        words += [f"grad norm {event.grad_norm:.3g}"] if event.grad_norm is not None else []
+        words += [f"lr {event.learning_rate:.2e}"] if event.learning_rate is not None else []
+        words += [f"{units.show(event.tokens_per_s, 'tokens')} tokens/s"] if event.tokens_per_s else []
+        words += [f"MFU {event.mfu:.1%}"] if event.mfu is not None else []
+        words += [units.show(event.memory_bytes, "bytes")] if event.memory_bytes else []
+        words += [f"{units.show(event.left_s, 's', digits=2)} left"] if event.left_s else []
+        return " | ".join(words)
 
     def _leave(self, text: str) -> None:
         """A line that stays."""
@@ -151,6 +188,21 @@ class Log:
         if self._open:
             self.stream.write("\r\x1b[K")
             self._open = False
+
+
+def _check_resume(folder: Path, resume: str) -> None:
+    """Whether the folder may be what it is.
+
+    Raises:
+        UsageError: it may not.
+    """
+    held = store.read(folder)
+    if held is not None and resume == "never":
+        raise UsageError(f"{folder}: holds a run that is {held.status}; choose another --name, or --resume auto")
+    if held is None and resume == "must":
+        raise UsageError(
+            f"{folder}: holds no run to go on with; look with `isoflop runs list --runs-dir {folder.parent}`"
+        )
 
 
 def folder_name(name: str) -> str:

@@ -12,6 +12,26 @@ from isoflop.stamp import Stamp
 Status: TypeAlias = Literal["running", "finished", "interrupted", "diverged", "failed"]
 
 
+class Predicted(Struct, frozen=True, kw_only=True):
+    """What counting and planning expect of a run before its first step; None where they have no ground.
+
+    Attributes:
+        memory_bytes: peak of one device, the allocator's margin included.
+        tokens_per_s: of training steps alone, on all devices.
+        wall_s: of all training steps together.
+        without: a sentence for each thing that is not predicted, why, and what would give it a ground.
+    """
+
+    memory_bytes: float | None = None
+    memory_bytes_lo: float | None = None
+    memory_bytes_hi: float | None = None
+    tokens_per_s: float | None = None
+    tokens_per_s_lo: float | None = None
+    tokens_per_s_hi: float | None = None
+    wall_s: float | None = None
+    without: tuple[str, ...] = ()
+
+
 class Run(Struct, frozen=True, kw_only=True):
     """One training run; a published run fills what its table knows.
 
@@ -32,6 +52,12 @@ class Run(Struct, frozen=True, kw_only=True):
         wall_s: seconds in all, over every resume, evaluations and checkpoints included.
         tokens_per_s: of training steps alone.
         mfu: model FLOP of training steps over their seconds and the peak, as measured (CPU) or from the device's row.
+        memory_bytes: at most, of what its training steps added to the process; see `train.gauges`.
+        tensors_bytes: at most, of its tensors alone, on a GPU.
+        process_bytes: at most, resident, of the process as a whole.
+        time_shares: of `wall_s`, by what it went into: the phases of a step, evaluations, checkpoints.
+        expert_load: of a mixture, the busiest expert's share of choices over the mean; 1 where all are used alike.
+        predicted: before the first step.
         role: "fit" for runs a law may see, "held_out" for its proof.
         note: why it diverged or failed, what to know about it.
         origin: the checkpoint it began from; None for a run that began anew.
@@ -61,6 +87,12 @@ class Run(Struct, frozen=True, kw_only=True):
     wall_s: float | None = None
     tokens_per_s: float | None = None
     mfu: float | None = None
+    memory_bytes: float | None = None
+    tensors_bytes: float | None = None
+    process_bytes: float | None = None
+    time_shares: dict[str, float] | None = None
+    expert_load: float | None = None
+    predicted: Predicted | None = None
     role: Literal["fit", "held_out"] = "fit"
     note: str = ""
     spent_flop: float | None = None

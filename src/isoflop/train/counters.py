@@ -4,6 +4,7 @@ from msgspec import Struct, field
 
 from isoflop.specs.engine import Engine
 from isoflop.train.divergence import Rollback, Watch, moved
+from isoflop.train.seconds import Seconds
 
 
 class Counters(Struct, kw_only=True, forbid_unknown_fields=True):
@@ -20,6 +21,8 @@ class Counters(Struct, kw_only=True, forbid_unknown_fields=True):
         first: step that the run began at; not 0 where it took up another run's checkpoint.
         validation_loss_nats: of the last evaluation.
         rollbacks: how often the run went back, and where.
+        spent: what the time went into, over all resumes.
+        line_spent: the same at that line.
     """
 
     watch: Watch
@@ -33,6 +36,8 @@ class Counters(Struct, kw_only=True, forbid_unknown_fields=True):
     first: int = 0
     validation_loss_nats: float | None = None
     rollbacks: list[Rollback] = field(default_factory=list)
+    spent: Seconds = field(default_factory=Seconds)
+    line_spent: Seconds = field(default_factory=Seconds)
 
     @property
     def batch(self) -> int:

@@ -17,7 +17,10 @@ class Event(Struct, frozen=True, kw_only=True):
         steps: of the whole run.
         n_tokens: tokens seen.
         loss_nats: mean over the steps since the last report, or of the validation text in an evaluation.
+        grad_norm: of the last step, before clipping.
         tokens_per_s: of training alone, since the last report.
+        memory_bytes: of the training steps, at most so far.
+        left_s: to the end, at the pace so far, evaluations and checkpoints included.
         text: one sentence for people; only notes have one.
     """
 
@@ -29,6 +32,9 @@ class Event(Struct, frozen=True, kw_only=True):
     learning_rate: float | None = None
     tokens_per_s: float | None = None
     mfu: float | None = None
+    grad_norm: float | None = None
+    memory_bytes: float | None = None
+    left_s: float | None = None
     text: str = ""
 
 

@@ -1,15 +1,23 @@
 """What a run says and writes down of itself: reports for those who listen, lines of the curve for the folder."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
+
+import msgspec
 
 from isoflop.specs.recipe import Recipe
 from isoflop.train import record
 from isoflop.train.counters import Counters
 from isoflop.train.evaluation import Evaluation
 from isoflop.train.events import Event, Kind
+from isoflop.train.gauges import Gauges, expert_load
+from isoflop.train.learner import Learner, pick_device
 from isoflop.train.meter import mfu
+from isoflop.train.outlet import Outlets
+from isoflop.train.seconds import Seconds
+from isoflop.train.sinks import Opening
 
 _REPORT_S = 0.5
 _LINES = 200  # of training in metrics.jsonl, about
@@ -28,6 +36,8 @@ class Journal:
 
     Attributes:
         counters: where the run stands; they are the session's, and the sums of the current line are kept there.
+        gauges: memory; made before the model, which is then not in what the process held already.
+        expert_load: of a mixture at the last line.
     """
 
     def __init__(
@@ -38,6 +48,8 @@ class Journal:
         counters: Counters,
         on_event: Callable[[Event], None],
         flop_per_token: float,
+        key: str,
+        sinks: Sequence[str] = (),
         peak_flop_per_s: float | None,
     ) -> None:
         self.recipe, self.folder, self.counters = recipe, folder, counters
@@ -46,15 +58,58 @@ class Journal:
         self._line_every = max(1, recipe.steps // _LINES)
         self._began, self._wall_before = time.perf_counter(), counters.wall_s
         self._report = _Report(counters.train_s)
+        self._pace = (self._began, counters.step)
+        self.gauges = Gauges(pick_device(recipe))
+        self.expert_load: float | None = None
+        self._learner: Learner | None = None
+        self._key, self._sinks, self._outlets = key, tuple(sinks), Outlets()
+        self._lapped = Seconds()
+
+    def watch(self, learner: Learner) -> None:
+        """Read time and experts off this one."""
+        self._learner = learner
+
+    @contextmanager
+    def timing(self, phase: str) -> Iterator[None]:
+        """What happens inside goes into that phase of the time."""
+        began = time.perf_counter()
+        try:
+            yield
+        finally:
+            self.counters.spent.add(phase, time.perf_counter() - began)
+
+    @contextmanager
+    def aside(self, phase: str) -> Iterator[None]:
+        """The same of what is no training step: its memory is the process's alone."""
+        with self.timing(phase), self.gauges.aside():
+            yield
 
     def resume(self, counters: Counters) -> None:
         """Go on from there, the curve cut back to it."""
         self.counters, self._wall_before, self._began = counters, counters.wall_s, time.perf_counter()
         record.cut(self.folder, step=counters.step)
+        self._outlets.close("interrupted")  # of what a rollback takes back, where it is one
+        self._outlets = Outlets(self._sinks, self._opening(), say=lambda text: self.say("note", text=text))
         self._report = _Report(counters.train_s)
+        self._pace = (time.perf_counter(), counters.step)
 
     def stepped(self, *, loss_nats: float, grad_norm: float, learning_rate: float) -> None:
         """A step is done: its line and its report, where they are due."""
+        with self.timing("log_s"):
+            self._lap()
+            self._stepped(loss_nats=loss_nats, grad_norm=grad_norm, learning_rate=learning_rate)
+
+    def _lap(self) -> None:
+        """Take over what the learner has spent since the last time."""
+        if self._learner is None:
+            return
+        laps = self._learner.laps.spent
+        for phase in laps.__struct_fields__:
+            now = getattr(laps, phase)
+            self.counters.spent.add(phase, now - getattr(self._lapped, phase))
+            setattr(self._lapped, phase, now)
+
+    def _stepped(self, *, loss_nats: float, grad_norm: float, learning_rate: float) -> None:
         at, now = self.counters, time.perf_counter()
         at.loss_sum += loss_nats
         at.loss_steps += 1
@@ -64,7 +119,26 @@ class Journal:
         if last or at.step % self._line_every == 0:
             self._line(learning_rate, grad_norm)
         if last or now - self._report.time > _REPORT_S:
-            self._tell(learning_rate)
+            self._tell(learning_rate, grad_norm)
+
+    def _opening(self) -> Opening:
+        return Opening(
+            folder=self.folder,
+            run_id=self.folder.name,
+            key=self._key,
+            config=msgspec.to_builtins(self.recipe),
+            setting="",
+            from_step=self.counters.step,
+        )
+
+    def close(self, status: str) -> None:
+        """The run has ended so, or stops here to go on later."""
+        self._outlets.close(status)
+
+    def _write(self, row: record.Row) -> None:
+        """A line for the folder, and for whoever shows it."""
+        record.append(self.folder, row)
+        self._outlets.tell(row)
 
     def evaluated(self, found: Evaluation) -> None:
         """An evaluation is done."""
@@ -76,7 +150,7 @@ class Journal:
             validation_tokens=found.n_tokens,
             bits_per_byte=found.bits_per_byte,
         )
-        record.append(self.folder, row)
+        self._write(row)
         self.say("evaluation", loss_nats=found.loss_nats)
 
     def saved(self, step: int) -> None:
@@ -86,7 +160,10 @@ class Journal:
 
     def _line(self, learning_rate: float, grad_norm: float) -> None:
         """One line of the curve."""
-        at = self.counters
+        at, peak = self.counters, self.gauges.peak()
+        rate = at.loss_steps * self.recipe.batch_tokens / (at.train_s - at.line_s)
+        if self._learner is not None:
+            self.expert_load = expert_load(self._learner.model)
         row = record.Row(
             step=at.step,
             n_tokens=self.n_tokens(),
@@ -94,29 +171,45 @@ class Journal:
             loss_nats=at.loss_sum / at.loss_steps,
             learning_rate=learning_rate,
             grad_norm=grad_norm,
-            tokens_per_s=at.loss_steps * self.recipe.batch_tokens / (at.train_s - at.line_s),
+            tokens_per_s=rate,
+            mfu=self.mfu(rate),
+            spent=at.spent.since(at.line_spent),
+            memory_bytes=peak.memory_bytes,
+            tensors_bytes=peak.tensors_bytes,
+            process_bytes=peak.process_bytes,
+            expert_load=self.expert_load,
         )
-        record.append(self.folder, row)
-        at.loss_sum, at.loss_steps, at.line_s = 0.0, 0, at.train_s
+        self._write(row)
+        at.loss_sum, at.loss_steps, at.line_s, at.line_spent = 0.0, 0, at.train_s, at.spent.copy()
 
-    def _tell(self, learning_rate: float) -> None:
+    def _left_s(self) -> float | None:
+        """To the end, at this process's pace so far, whatever its time went into."""
+        began, step = self._pace
+        done, left = self.counters.step - step, self.recipe.steps - self.counters.step
+        return (time.perf_counter() - began) * left / done if done else None
+
+    def _tell(self, learning_rate: float, grad_norm: float) -> None:
         """One report."""
         since = self._report
         rate = since.steps * self.recipe.batch_tokens / (self.counters.train_s - since.train_s)
         loss_nats = since.loss_sum / since.steps
-        self.say("step", loss_nats=loss_nats, learning_rate=learning_rate, tokens_per_s=rate, mfu=self.mfu(rate))
+        event = Event(
+            kind="step",
+            step=self.counters.step,
+            steps=self.recipe.steps,
+            n_tokens=self.n_tokens(),
+            loss_nats=loss_nats,
+            learning_rate=learning_rate,
+            grad_norm=grad_norm,
+            tokens_per_s=rate,
+            mfu=self.mfu(rate),
+            memory_bytes=self.gauges.peak().memory_bytes,
+            left_s=self._left_s(),
+        )
+        self._on_event(event)
         self._report = _Report(self.counters.train_s)
 
-    def say(
-        self,
-        kind: Kind,
-        *,
-        loss_nats: float | None = None,
-        learning_rate: float | None = None,
-        tokens_per_s: float | None = None,
-        mfu: float | None = None,
-        text: str = "",
-    ) -> None:
+    def say(self, kind: Kind, *, loss_nats: float | None = None, text: str = "") -> None:
         """Tell who listens."""
         event = Event(
             kind=kind,
@@ -124,9 +217,6 @@ class Journal:
             steps=self.recipe.steps,
             n_tokens=self.n_tokens(),
             loss_nats=loss_nats,
-            learning_rate=learning_rate,
-            tokens_per_s=tokens_per_s,
-            mfu=mfu,
             text=text,
         )
         self._on_event(event)

@@ -4,7 +4,7 @@ The folder decides: a run that ended there is returned at once, one that was cut
 checkpoint, bit for bit as if it had never stopped, because the state is the step, the tensors and a few plain numbers.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -29,6 +29,7 @@ def train(
     on_event: Callable[[Event], None] = ignore,
     should_stop: Callable[[], bool] = never,
     peak_flop_per_s: float | None = None,
+    sinks: Sequence[str] = (),
 ) -> Run:
     """Train `recipe` in `folder`, or go on with it.
 
@@ -39,6 +40,7 @@ def train(
         should_stop: asked before every step; True saves and raises. SIGINT and SIGTERM do the same, unless the program
             has handlers of its own.
         peak_flop_per_s: as measured; without it the run has no MFU.
+        sinks: where the curve is shown besides the folder, each "NAME" or "NAME:SETTING"; see `outlet.asked`.
 
     Returns:
         the run, `status` "finished", or "diverged" with the step and the reason in `note`.
@@ -63,10 +65,12 @@ def train(
                 key=key,
                 on_event=on_event,
                 peak_flop_per_s=peak_flop_per_s,
+                sinks=sinks,
                 ancestor=ancestor,
             )
             with _accounted(session):
                 if run := session.run(lambda: bool(wish) or should_stop()):
+                    session.journal.close(run.status)
                     return run
                 raise wish.error(f"at step {session.counters.step} of {recipe.steps}, saved")
 
@@ -110,4 +114,5 @@ def _accounted(session: Session) -> Iterator[None]:
 def _close(session: Session, status: Status, note: str) -> None:
     # The disk may be what failed; the error under way says more than a second one would.
     with suppress(ResourceError):
+        session.journal.close(status)
         record.write_run(session.folder, structs.replace(session.current(), status=status, note=note))

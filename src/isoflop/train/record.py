@@ -21,6 +21,7 @@ from isoflop.errors import UsageError
 from isoflop.specs.recipe import Recipe
 from isoflop.specs.run import Run
 from isoflop.train import store
+from isoflop.train.seconds import Seconds
 
 LOCK, CHECKPOINTS = ".lock", "checkpoints"
 
@@ -33,6 +34,10 @@ class Row(Struct, frozen=True, kw_only=True, omit_defaults=True):
         grad_norm: of the last step, before clipping.
         tokens_per_s: of training alone, since the line before.
         wall_s: since the run began, over all its resumes.
+        mfu: at that speed.
+        spent: what the time since the line before went into.
+        memory_bytes, tensors_bytes, process_bytes: at most so far; see `gauges.Peak`.
+        expert_load: of the last step; see `gauges.expert_load`.
         validation_tokens: how many tokens the evaluation predicted.
     """
 
@@ -43,6 +48,12 @@ class Row(Struct, frozen=True, kw_only=True, omit_defaults=True):
     learning_rate: float | None = None
     grad_norm: float | None = None
     tokens_per_s: float | None = None
+    mfu: float | None = None
+    spent: Seconds | None = None
+    memory_bytes: float | None = None
+    tensors_bytes: float | None = None
+    process_bytes: float | None = None
+    expert_load: float | None = None
     validation_loss_nats: float | None = None
     validation_tokens: int | None = None
     bits_per_byte: float | None = None

@@ -2,7 +2,7 @@
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import torch
@@ -24,6 +24,7 @@ from isoflop.train.events import Event
 from isoflop.train.journal import Journal
 from isoflop.train.keeper import Keeper
 from isoflop.train.learner import Learner, pick_device
+from isoflop.train.predicted import here, sentence
 from isoflop.train.task import Batches
 
 _PARTIAL = 8  # an evaluation before the final one predicts every eighth of its windows
@@ -47,6 +48,7 @@ class Session:
         key: str,
         on_event: Callable[[Event], None],
         peak_flop_per_s: float | None,
+        sinks: Sequence[str] = (),
         ancestor: Ancestor | None = None,
     ) -> None:
         self.recipe, self.shards, self.folder, self.key = recipe, shards, folder, key
@@ -71,6 +73,8 @@ class Session:
             on_event=on_event,
             flop_per_token=self._flop_per_token,
             peak_flop_per_s=peak_flop_per_s,
+            key=key,
+            sinks=sinks,
         )
         self._anchors = Anchors.of(self.counters.watch)
         self._keeper = Keeper(folder, recipe=recipe, key=key, journal=self.journal, anchors=self._anchors)
@@ -86,8 +90,11 @@ class Session:
 
     def _run(self, should_stop: Callable[[], bool]) -> Run | None:
         learner = Learner(self.recipe, peak_learning_rate=float(self.record.learning_rate or 0.0))
+        self.journal.watch(learner)
         self._resume(learner)
         self.counters.engine = learner.engine
+        foreseen = here(self.recipe, engine=learner.engine, kind=learner.device.type, name=self.record.device or "")
+        self.record = structs.replace(self.record, predicted=foreseen)
         record.write_run(self.folder, self.current())
         self._introduce(learner)
         if not self._sound(should_stop):
@@ -99,8 +106,7 @@ class Session:
             self._keeper.poll()
             evaluation, trouble = None, None
             if self.counters.step in due:
-                self._save(learner)
-                self._keeper.wait()  # on the disk before evaluating, which may run out of memory
+                self._save(learner, durably=True)  # before evaluating, which may run out of memory
                 evaluation = self._evaluate(learner, should_stop)
                 if evaluation is None:
                     return None
@@ -109,8 +115,7 @@ class Session:
                 assert evaluation is not None
                 return self._finish(evaluation)
             if should_stop():
-                self._save(learner)
-                self._keeper.wait()
+                self._save(learner, durably=True)
                 return None
             if trouble is None:
                 if self._keeper.due(self.counters.step):
@@ -125,6 +130,7 @@ class Session:
         before, own_steps = self._ancestor, self.counters.step - self._begins
         n_tokens, train_s = own_steps * self.recipe.batch_tokens, self.counters.train_s
         rate = n_tokens / train_s if train_s else None
+        peak, wall_s = self.journal.gauges.peak(), self.journal.wall_s()
         spent_flop = 6.0 * self._active_params * n_tokens
         # How much of what a foreign order of data showed is shown again, nobody has counted.
         known = before is None or before.fresh or self._skipped
@@ -135,10 +141,15 @@ class Session:
             compute_flop=spent_flop + (before.compute_flop if before else 0.0),
             spent_flop=spent_flop if before else None,
             model_flop=self._flop_per_token * n_tokens,
-            wall_s=self.journal.wall_s(),
+            wall_s=wall_s,
             tokens_per_s=rate,
             mfu=self.journal.mfu(rate),
             engine=self.counters.engine,
+            memory_bytes=peak.memory_bytes,
+            tensors_bytes=peak.tensors_bytes,
+            process_bytes=peak.process_bytes,
+            time_shares=self.counters.spent.shares(wall_s),
+            expert_load=self.journal.expert_load,
             note=self.counters.troubles(),
         )
 
@@ -178,6 +189,8 @@ class Session:
             self.journal.say("note", text=f"computes in {learner.engine.said()}")
         if learner.device.type == "cpu" and (lacks := environment.missing()):
             self.journal.say("note", text=lacks)
+        if self.record.predicted is not None:
+            self.journal.say("note", text=sentence(self.record.predicted))
         if (before := self._ancestor) and self.counters.step == self._begins:
             what = "all its state" if before.take == "state" else "its weights"
             self.journal.say("note", text=f"from run {before.run} at step {before.step}, {what}")
@@ -212,7 +225,9 @@ class Session:
             refused = at.watch.refusal(loss_nats=loss_nats, grad_norm=grad_norm)
             return not refused
 
-        done = learner.step(at.step, self._batches.batch(self._skipped + at.batch), accept)
+        with self.journal.timing("data_s"):
+            batch = self._batches.batch(self._skipped + at.batch)
+        done = learner.step(at.step, batch, accept)
         at.engine = learner.engine
         at.train_s += time.perf_counter() - began
         for text in done.notes:
@@ -248,22 +263,27 @@ class Session:
         return True
 
     def _evaluate(self, learner: Learner, should_stop: Callable[[], bool]) -> Evaluation | None:
-        found = evaluate(
-            learner.model,
-            self._windows,
-            every=1 if self.counters.step == self.recipe.steps else _PARTIAL,
-            token_bytes=self.shards.tokenizer.token_bytes,
-            device=learner.device,
-            precision=learner.evaluating,
-            should_stop=should_stop,
-        )
+        with self.journal.aside("evaluation_s"):
+            found = evaluate(
+                learner.model,
+                self._windows,
+                every=1 if self.counters.step == self.recipe.steps else _PARTIAL,
+                token_bytes=self.shards.tokenizer.token_bytes,
+                device=learner.device,
+                precision=learner.evaluating,
+                should_stop=should_stop,
+            )
         if found is not None:
             self.journal.evaluated(found)
         return found
 
-    def _save(self, learner: Learner) -> None:
+    def _save(self, learner: Learner, *, durably: bool = False) -> None:
+        """Begin to save, and stay until it is on the disk where it must be."""
         run = self.current()
-        self._keeper.save(learner, self.counters, on_saved=lambda: record.write_run(self.folder, run))
+        with self.journal.aside("checkpoint_s"):
+            self._keeper.save(learner, self.counters, on_saved=lambda: record.write_run(self.folder, run))
+            if durably:
+                self._keeper.wait()
 
     def _finish(self, final: Evaluation) -> Run:
         run = structs.replace(

@@ -1,0 +1,85 @@
+"""`isoflop train --dry-run`: what a recipe would take, without torch and without shards."""
+
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from isoflop.count.memory_peak import memory
+from isoflop.count.parameters import parameters
+from isoflop.plan.speed import throughput
+from isoflop.specs.cluster import Device
+from isoflop.specs.layout import Layout, Training
+from isoflop.specs.recipe_file import load
+from isoflop.tables import find
+
+Here = Callable[..., Any]
+RECIPES = Path(__file__).resolve().parents[2] / "recipes"
+TINY = RECIPES / "tiny.toml"
+
+
+def test_it_says_what_counting_says(here: Here) -> None:
+    told = here("train", str(TINY), "--dry-run", "--json").json
+    model = load(TINY).model
+    assert told["schema"] == "isoflop/train.dry-run@1"
+    assert told["n_params"] == parameters(model).total
+    assert (told["steps"], told["n_tokens"]) == (600_000 // 512, 600_000 // 512 * 512)
+    assert told["compute_flop"] == 6 * told["n_params"] * told["n_tokens"]
+    layout = Layout(sharding="ddp", recompute="none", devices=1, micro_batch=4, sequence=128)
+    need = memory(model, layout, Training(precision="fp32", loss_head="chunked"))
+    assert told["memory_bytes"] == need.total_bytes
+    assert told["memory_bytes_lo"] < told["memory_bytes"] < told["memory_bytes_hi"]
+
+
+def test_a_large_batch_is_taken_in_parts_and_needs_no_more_memory_than_one_of_them(here: Here) -> None:
+    large, twice = (
+        here("train", str(TINY), "--dry-run", "--json", "--set", f"batch_tokens={size}").json for size in (2**16, 2**17)
+    )
+    assert [told["layout"]["accumulation"] for told in (large, twice)] == [4, 8]
+    assert large["memory_bytes"] == twice["memory_bytes"]
+
+
+def test_devices_named_give_speed_time_and_whether_it_fits(here: Here) -> None:
+    told = here("train", str(TINY), "--dry-run", "--json", "--gpus", "1xH100").json
+    device = find("devices", Device, "H100")
+    layout = Layout(sharding="ddp", recompute="none", devices=1, micro_batch=4, sequence=128)
+    speed = throughput(device, load(TINY).model, layout, Training(precision="fp32", loss_head="chunked"))
+    assert told["tokens_per_s"] == speed.tokens_per_s_per_device.value
+    assert told["wall_s"] == pytest.approx(told["n_tokens"] / told["tokens_per_s"])
+    assert told["fits"] is True
+    assert not told["without"]
+
+
+def test_a_processor_nobody_measured_gets_a_reason_and_no_number(here: Here, monkeypatch: pytest.MonkeyPatch,
+                                                                tmp_path: Path) -> None:  # fmt: skip
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
+    said = here("train", str(TINY), "--dry-run")
+    assert "no prediction of tokens/s: nobody measured this processor; `isoflop calibrate`" in said.out
+    told = here("train", str(TINY), "--dry-run", "--json").json
+    assert told["tokens_per_s"] is None
+    assert told["wall_s"] is None
+
+
+def test_shards_that_are_missing_are_said_and_are_no_error(here: Here, tmp_path: Path) -> None:
+    said = here("train", str(TINY), "--dry-run", "--set", f"shards={tmp_path / 'absent'}")
+    assert said.code == 0
+    assert "missing:" in said.out
+    assert "isoflop data tokenize --out" in said.out
+
+
+def test_devices_without_a_dry_run_are_refused(here: Here) -> None:
+    said = here("train", str(TINY), "--gpus", "1xH100")
+    assert said.code == 2
+    assert "--dry-run" in said.err
+
+
+def test_a_dry_run_imports_no_torch() -> None:
+    code = (
+        "import sys; from isoflop.cli import app\n"
+        f"app(['train', {str(TINY)!r}, '--dry-run'], standalone_mode=False)\n"
+        "assert not {'torch', 'scipy', 'altair'} & sys.modules.keys()"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, stdout=subprocess.DEVNULL, timeout=600)
