@@ -168,3 +168,15 @@ def test_the_shipped_recipe_asks_for_its_shards_by_the_command_that_makes_them(
     done = isoflop("train", str(shipped), "--runs-dir", str(tmp_path), "--set", f"shards={absent}")
     assert done.returncode == 4
     assert f"isoflop data tokenize --out {absent}" in done.stderr
+
+
+def test_a_run_carried_from_a_base_says_from_where(isoflop: Isoflop, place: Path, tmp_path: Path) -> None:
+    carried = ("--set", "parametrisation.name=completep", "--set", "parametrisation.base_width=4")
+    command = ("train", str(place / "recipe.toml"), "--runs-dir", str(tmp_path), "--json")
+    done = isoflop(*command, *carried)
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["status"] == "finished"
+    assert "completep: width 4, depth 1 times the base's" in done.stderr
+    wrong = isoflop(*command, "--set", "parametrisation.name=mup")
+    assert wrong.returncode == 2
+    assert 'parametrisation "mup" needs base_width' in wrong.stderr
