@@ -179,3 +179,15 @@ def test_resume_never_and_must_refuse_the_folder_they_should(isoflop: Isoflop, p
     again = isoflop(*command, "--resume", "never")
     assert again.returncode == 2
     assert "holds a run that is finished" in again.stderr
+
+
+def test_a_run_carried_from_a_base_says_from_where(isoflop: Isoflop, place: Path, tmp_path: Path) -> None:
+    carried = ("--set", "parametrisation.name=completep", "--set", "parametrisation.base_width=4")
+    command = ("train", str(place / "recipe.toml"), "--runs-dir", str(tmp_path), "--json")
+    done = isoflop(*command, *carried)
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["status"] == "finished"
+    assert "completep: width 4, depth 1 times the base's" in done.stderr
+    wrong = isoflop(*command, "--set", "parametrisation.name=mup")
+    assert wrong.returncode == 2
+    assert 'parametrisation "mup" needs base_width' in wrong.stderr

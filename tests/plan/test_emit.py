@@ -72,7 +72,7 @@ def test_the_recipe_has_the_optimizer_whose_states_the_plan_counted(tmp_path: Pa
 
 def test_an_optimizer_that_the_trainer_does_not_have_is_refused(tmp_path: Path) -> None:
     planned = read(written(tmp_path, training=Training(optimizer="sgd")))
-    with pytest.raises(InfeasibleError, match="planned with sgd, and our trainer has adamw and muon"):
+    with pytest.raises(InfeasibleError, match="planned with sgd, and our trainer has adamw, adamw-8bit, muon"):
         emit(planned, to="recipe")
 
 

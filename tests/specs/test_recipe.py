@@ -12,6 +12,7 @@ from isoflop.specs.divergence import Divergence
 from isoflop.specs.layout import Layout
 from isoflop.specs.optimizer import Optimizer
 from isoflop.specs.origin import Origin
+from isoflop.specs.parametrisation import Parametrisation
 from isoflop.specs.recipe import Recipe
 from isoflop.specs.recipe_file import load, parse
 from isoflop.specs.schedule import Schedule
@@ -87,6 +88,7 @@ OTHER: dict[str, object] = {
     "recompute": "full", "loss_head": "eager", "compile": "auto", "micro_tokens": 512,
     "layout": Layout(sharding="zero3", recompute="full", devices=8, micro_batch=1, sequence=64),
     "origin": Origin(checkpoint="runs/trunk@800", sha256="c" * 64),
+    "parametrisation": Parametrisation(name="mup", base_width=32),
 }  # fmt: skip
 OTHER_MODEL: dict[str, object] = {
     "layers": 3, "width": 96, "heads": 4, "kv_heads": 1, "head_size": 64, "hidden": 256, "vocabulary": 2048,
@@ -104,6 +106,9 @@ OTHER_SCHEDULE: dict[str, object] = {
 }  # fmt: skip
 
 
+OTHER_PARAMETRISATION: dict[str, object] = {
+    "name": "completep", "base_width": 64, "base_layers": 4, "base_head_size": 16,
+}  # fmt: skip
 OTHER_ROUTING: dict[str, object] = {"count": 8, "active": 1, "shared": 64, "balance_loss": 0.02, "router_z_loss": 0.0}
 
 
@@ -117,6 +122,10 @@ def changed() -> dict[str, Recipe]:
         found[f"optimizer.{name}"] = replace(RECIPE, optimizer=Optimizer(name="muon", **{name: value}))  # type: ignore[arg-type]
     for name, value in OTHER_SCHEDULE.items():
         found[f"schedule.{name}"] = replace(RECIPE, schedule=replace(RECIPE.schedule, **{name: value}))
+    for name, value in OTHER_PARAMETRISATION.items():
+        ruled = replace(Parametrisation(name="completep", base_width=32, base_layers=1), **{name: value})
+        found[f"parametrisation.{name}"] = replace(RECIPE, parametrisation=ruled)
+    del found["parametrisation.name"]  # of the others "completep" is one
     for name, value in OTHER_ROUTING.items():
         routing = replace(Routing(count=4, active=2), **{name: value})
         found[f"model.experts.{name}"] = replace(RECIPE, model=replace(MODEL, experts=routing))
@@ -130,6 +139,7 @@ def test_this_file_knows_every_field_of_a_recipe() -> None:
     assert {f.name for f in fields(Routing)} == set(OTHER_ROUTING)
     assert {f.name for f in fields(Optimizer)} == set(OTHER_OPTIMIZER) | set(OTHER_MUON)
     assert {f.name for f in fields(Schedule)} == set(OTHER_SCHEDULE)
+    assert {f.name for f in fields(Parametrisation)} == set(OTHER_PARAMETRISATION)
 
 
 def test_the_key_changes_with_everything_that_decides_the_run() -> None:
@@ -222,7 +232,7 @@ def test_a_field_that_is_not_known_is_refused_and_not_ignored() -> None:
             "optimizer",
             "name",
             "lion",
-            "no optimizer.name in here named 'lion'; did you mean 'muon'? known: adamw, muon",
+            "no optimizer.name in here named 'lion'; did you mean 'muon'? known: adamw, adamw-8bit, muon",
         ),
     ],
 )

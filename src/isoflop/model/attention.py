@@ -13,7 +13,13 @@ from isoflop.specs import architecture as specs
 
 
 class Attention(nn.Module):
-    """Queries, keys and values are one matrix: H S rows of q, then K S of k, then K S of v."""
+    """Queries, keys and values are one matrix: H S rows of q, then K S of k, then K S of v.
+
+    Attributes:
+        scale: on the product of query and key; None for 1 / sqrt(S).
+    """
+
+    scale: float | None = None
 
     def __init__(self, spec: specs.Decoder) -> None:
         super().__init__()
@@ -38,6 +44,7 @@ class Attention(nn.Module):
             k_BTKS.transpose(1, 2).type_as(q_BTHS),
             v_BTKS.transpose(1, 2).type_as(q_BTHS),
             is_causal=True,
+            scale=self.scale,
             enable_gqa=H != K,
         )
         out_BTD: Tensor = self.out(mixed_BHTS.transpose(1, 2).flatten(2))

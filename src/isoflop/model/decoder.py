@@ -17,7 +17,13 @@ from isoflop.specs.layout import Recompute
 
 
 class Block(nn.Module):
-    """x + attention(norm(x)), then x + mlp(norm(x))."""
+    """x + attention(norm(x)), then x + mlp(norm(x)).
+
+    Attributes:
+        branch_scale: on each of the two before it is added.
+    """
+
+    branch_scale: float = 1.0
 
     def __init__(self, spec: specs.Decoder, recompute: Recompute = "none") -> None:
         super().__init__()
@@ -38,15 +44,21 @@ class Block(nn.Module):
         return recomputed(self._added, x_BTD, table, keep_products=self.recompute == "selective")
 
     def _added(self, x_BTD: Tensor, table: Tensor) -> Tensor:
-        x_BTD = x_BTD + self.attention(self.attention_norm(x_BTD), table)
-        out_BTD: Tensor = x_BTD + self.mlp(self.mlp_norm(x_BTD))
+        # `add` with alpha is one operation, and at 1 the very sum.
+        x_BTD = x_BTD.add(self.attention(self.attention_norm(x_BTD), table), alpha=self.branch_scale)
+        out_BTD: Tensor = x_BTD.add(self.mlp(self.mlp_norm(x_BTD)), alpha=self.branch_scale)
         return out_BTD
 
 
 class Decoder(nn.Module):
-    """The model of a `specs.Decoder`. Its weights are not set: `build` does that."""
+    """The model of a `specs.Decoder`. Its weights are not set: `build` does that.
+
+    Attributes:
+        head_scale: on the hidden states that the head sees, and so on the logits.
+    """
 
     table: Tensor
+    head_scale: float = 1.0
 
     def __init__(self, spec: specs.Decoder, recompute: Recompute = "none") -> None:
         super().__init__()
@@ -68,7 +80,7 @@ class Decoder(nn.Module):
         for block in self.blocks:
             x_BTD = block(x_BTD, self.table)
         out_BTD: Tensor = self.norm(x_BTD)
-        return out_BTD
+        return out_BTD if self.head_scale == 1.0 else out_BTD * self.head_scale
 
     @property
     def mixtures(self) -> list[Mixture]:

@@ -74,7 +74,7 @@ def _optimizer(option: Planned) -> Optimizer:
         if name == planned:
             return Optimizer(name=name)
     raise InfeasibleError(
-        f"option {option.name}: planned with {planned}, and our trainer has {' and '.join(known)}. Plan again with "
+        f"option {option.name}: planned with {planned}, and our trainer has {', '.join(known)}. Plan again with "
         f"--optimizer {known[0]}"
     )
 

@@ -6,7 +6,7 @@ from msgspec import Struct
 
 from isoflop.errors import UsageError
 
-TrainedBy: TypeAlias = Literal["adamw", "muon"]
+TrainedBy: TypeAlias = Literal["adamw", "adamw-8bit", "muon"]
 DecayOn: TypeAlias = Literal["matrices", "matrices-and-embeddings", "all"]
 MuonScale: TypeAlias = Literal["adamw-rms", "spectral"]
 ADDED: dict[str, object] = {
@@ -22,7 +22,8 @@ class Optimizer(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         learning_rate: peak; None takes the stated rule (`isoflop.laws.hyperparameters`).
         beta2: None takes clip(0.999 ** (sequences per batch / 32), 0.95, 0.999).
         z_loss: weight of the squared log-partition of the logits; 0 leaves it out.
-        name: "adamw" or "muon", as `isoflop count memory --optimizer` calls them.
+        name: "adamw", "adamw-8bit" (its moments in 8 bits, through torchao) or "muon", as `isoflop count memory
+            --optimizer` calls them.
         decay_on: what decays: "matrices" of the blocks and an untied head; embeddings too; or norms and biases as well.
         muon_learning_rate: peak of the matrices that Muon moves; None takes `learning_rate`, which "adamw-rms" is for.
         muon_momentum: Nesterov's; None takes 0.95.

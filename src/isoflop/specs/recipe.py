@@ -14,12 +14,14 @@ from isoflop.specs.engine import Asked
 from isoflop.specs.layout import Layout, Recompute
 from isoflop.specs.optimizer import Optimizer
 from isoflop.specs.origin import Origin
+from isoflop.specs.parametrisation import Parametrisation, scales
 from isoflop.specs.saving import Saving
 from isoflop.specs.schedule import Schedule
 
 _ADDED: dict[str, object] = {
     "recompute": "none", "loss_head": "chunked", "layout": None, "compile": False, "micro_tokens": None, "origin": None,
     "divergence": Divergence(),
+    "parametrisation": Parametrisation(),
 }  # fmt: skip
 """Fields younger than runs that exist: at these values a run keeps the key that it had without them."""
 _UNDECISIVE = {"name", "shards", "checkpoint"}
@@ -44,6 +46,7 @@ class Recipe(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         loss_head: logits in chunks, or whole as torch's own cross-entropy has them; like `recompute` it changes memory,
             time and the last digits.
         threads: CPU threads of the run; it changes the last digits, so it is part of the run.
+        parametrisation: which rules carry the learning rate from the sizes where it was tuned to this model's.
         role: "fit" for runs a law may see, "held_out" for its proof.
         layout: how the run was planned to lie on its devices; None leaves that to the trainer.
         origin: the checkpoint it begins from; None begins anew. Where it takes a checkpoint's state, `n_tokens` and the
@@ -59,6 +62,7 @@ class Recipe(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     batch_tokens: int
     optimizer: Optimizer = Optimizer()
     schedule: Schedule = Schedule()
+    parametrisation: Parametrisation = Parametrisation()
     seed: int = 0
     precision: Asked = "fp32"
     compile: bool | Literal["auto"] = False
@@ -93,6 +97,7 @@ class Recipe(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
             )
         if self.model.experts and self.recompute == "selective":
             raise UsageError('recipe: recompute = "selective" knows no experts; take "full" or "none"')
+        scales(self.parametrisation, self.model)  # which refuses what it has no rules for
         if self.steps < 1:
             raise UsageError(f"recipe: n_tokens {self.n_tokens} is less than one batch of {self.batch_tokens} tokens")
 

@@ -11,7 +11,9 @@ from msgspec import Struct, structs
 from isoflop.data.batch import Batch
 from isoflop.errors import InputError, UsageError
 from isoflop.model.build import build
+from isoflop.model.parametrise import parametrise
 from isoflop.specs.engine import Engine
+from isoflop.specs.parametrisation import scales
 from isoflop.specs.recipe import Recipe
 from isoflop.train import compiled, micro, precision, task
 from isoflop.train.engine import settle
@@ -73,6 +75,7 @@ class Learner:
         recipe = self.recipe
         self.engine = engine
         self.model = build(recipe.model, seed=recipe.seed, device=self.device, recompute=recipe.recompute)
+        parametrise(self.model, scales(recipe.parametrisation, recipe.model))
         if engine.precision == "fp8":
             precision.to_fp8(self.model)
         self.updater = Updater(self.model, recipe, peak_learning_rate=self.peak_learning_rate)

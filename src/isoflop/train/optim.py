@@ -18,7 +18,11 @@ from isoflop.errors import InputError
 from isoflop.laws import hyperparameters
 from isoflop.model.attention import Attention
 from isoflop.model.layers import SwiGLU
+from isoflop.model.parametrise import part
+from isoflop.specs.architecture import ParameterCount
+from isoflop.specs.parametrisation import scales
 from isoflop.specs.recipe import Recipe
+from isoflop.train import lowbit
 
 MOMENTUM = 0.95
 """Of Muon (Jordan 2024)."""
@@ -43,19 +47,20 @@ class Updater:
             adamw(model, recipe, peak_learning_rate=peak_learning_rate, weights=self._whole)
         ]
         if ours:
-            parts = [part for _, parts in self._cut.values() for part in parts]
+            parts = [piece for _, parts in self._cut.values() for piece in parts]
             self.optimizers.append(muon(parts, recipe, peak_learning_rate=peak_learning_rate))
 
     def step(self, *, share: float) -> None:
         """Move the weights along their gradients, at this share of each peak learning rate; the gradients go."""
         for weight, parts in self._cut.values():
             assert weight.grad is not None
-            for part, gradient in zip(parts, torch.split(weight.grad, [len(part) for part in parts]), strict=True):
-                part.grad = gradient
+            for piece, gradient in zip(parts, torch.split(weight.grad, [len(piece) for piece in parts]), strict=True):
+                piece.grad = gradient
         for optimizer in self.optimizers:
             for group in optimizer.param_groups:
-                group["lr"] = group[_PEAK] * share
-            optimizer.step()
+                _set_rate(group, group[_PEAK] * share)
+            with lowbit.stepping(optimizer):
+                optimizer.step()
             optimizer.zero_grad(set_to_none=True)
         for weight, _ in self._cut.values():
             weight.grad = None
@@ -63,9 +68,10 @@ class Updater:
     def tensors(self) -> dict[str, Tensor]:
         """The state by the name of its weight, the number of its part if it has several, and its kind."""
         return {
-            f"{name}.{kind}": value
+            f"{name}.{piece}": value
             for name, weight, state in self._states()
-            for kind, value in state.get(weight, {}).items()
+            for kind, whole in state.get(weight, {}).items()
+            for piece, value in lowbit.apart(kind, whole)
         }
 
     def restore(self, tensors: dict[str, Tensor]) -> None:
@@ -83,14 +89,24 @@ class Updater:
                 raise InputError(f"checkpoint: it holds {key}, of which this recipe's optimizer knows nothing")
             weight, state = owners[name]
             state[weight][kind] = value.to(weight.device)
+        for weight, state in owners.values():
+            lowbit.join(state[weight], weight)
 
     def _states(self) -> Iterator[tuple[str, nn.Parameter, Any]]:
         """Each weight or part, named, with the states of its optimizer."""
         for name, weight in self._whole.items():
             yield name, weight, self.optimizers[0].state
         for name, (_, parts) in self._cut.items():
-            for k, part in enumerate(parts):
-                yield (name if len(parts) == 1 else f"{name}.{k}"), part, self.optimizers[1].state
+            for k, piece in enumerate(parts):
+                yield (name if len(parts) == 1 else f"{name}.{k}"), piece, self.optimizers[1].state
+
+
+def _set_rate(group: dict[str, Any], rate: float) -> None:
+    """Torchao's is a tensor that its compiled step reads, and has to stay the same one."""
+    if isinstance(group["lr"], Tensor):
+        group["lr"].fill_(rate)
+    else:
+        group["lr"] = rate
 
 
 def muon_weights(model: nn.Module) -> list[str]:
@@ -110,44 +126,57 @@ def _rows(model: nn.Module, name: str) -> list[int] | None:
 
 
 def _parts(weight: nn.Parameter, rows: list[int] | None) -> list[nn.Parameter]:
-    return [nn.Parameter(part) for part in torch.split(weight.detach(), rows or [len(weight)])]
+    return [nn.Parameter(piece) for piece in torch.split(weight.detach(), rows or [len(weight)])]
 
 
 def adamw(
     model: nn.Module, recipe: Recipe, *, peak_learning_rate: float, weights: dict[str, nn.Parameter] | None = None
-) -> torch.optim.AdamW:
-    """AdamW over these weights, or all, with weight decay on those that the recipe names."""
-    spec = recipe.optimizer
+) -> torch.optim.Optimizer:
+    """AdamW over these weights, or all, with weight decay on those that the recipe names.
+
+    Raises:
+        UsageError: its states shall be in 8 bits, and torchao is not installed.
+    """
+    named = dict(model.named_parameters()) if weights is None else weights
+    groups = adamw_groups(model, named, recipe, peak_learning_rate=peak_learning_rate)
+    betas = (recipe.optimizer.beta1, beta2(recipe))
+    if recipe.optimizer.name == "adamw-8bit":
+        return lowbit.adamw(groups, learning_rate=peak_learning_rate, betas=betas)
+    return torch.optim.AdamW(groups, lr=peak_learning_rate, betas=betas, eps=recipe.optimizer.epsilon, fused=True)
+
+
+def adamw_groups(
+    model: nn.Module, weights: dict[str, nn.Parameter], recipe: Recipe, *, peak_learning_rate: float
+) -> list[dict[str, Any]]:
+    """These weights in groups of one rate, epsilon and decay, each as the parametrisation has it for their kind."""
+    spec, ruled = recipe.optimizer, scales(recipe.parametrisation, recipe.model)
     embeddings = {id(m.weight) for m in model.modules() if isinstance(m, nn.Embedding)}
-    decayed: list[nn.Parameter] = []
-    free: list[nn.Parameter] = []
-    for weight in model.parameters() if weights is None else weights.values():
+    groups: dict[tuple[float, float, float], list[nn.Parameter]] = {}
+    for name, weight in weights.items():
+        rule = ruled.rule(part(name, weight))
         decays = spec.decay_on == "all" or (
             weight.ndim >= 2 and (spec.decay_on == "matrices-and-embeddings" or id(weight) not in embeddings)
         )
-        (decayed if decays else free).append(weight)
-    return torch.optim.AdamW(
-        [
-            {"params": decayed, "weight_decay": spec.weight_decay, _PEAK: peak_learning_rate},
-            {"params": free, "weight_decay": 0.0, _PEAK: peak_learning_rate},
-        ],
-        lr=peak_learning_rate,
-        betas=(spec.beta1, beta2(recipe)),
-        eps=spec.epsilon,
-        fused=True,
-    )
+        decay = spec.weight_decay * rule.weight_decay if decays else 0.0
+        group = (peak_learning_rate * rule.learning_rate, spec.epsilon * rule.epsilon, decay)
+        groups.setdefault(group, []).append(weight)
+    return [
+        {"params": members, _PEAK: rate, "eps": epsilon, "weight_decay": decay}
+        for (rate, epsilon, decay), members in groups.items()
+    ]
 
 
 def muon(matrices: Iterable[nn.Parameter], recipe: Recipe, *, peak_learning_rate: float) -> torch.optim.Muon:
     """Muon over these matrices."""
-    spec = recipe.optimizer
+    spec, scale = recipe.optimizer, recipe.optimizer.muon_scale or "adamw-rms"
+    rule = scales(recipe.parametrisation, recipe.model).muon(spectral=scale == "spectral")
     peak = peak_learning_rate if spec.muon_learning_rate is None else spec.muon_learning_rate
     return torch.optim.Muon(
-        [{"params": list(matrices), _PEAK: peak}],
+        [{"params": list(matrices), _PEAK: peak * rule.learning_rate}],
         lr=peak,
-        weight_decay=spec.weight_decay,
+        weight_decay=spec.weight_decay * rule.weight_decay,
         momentum=MOMENTUM if spec.muon_momentum is None else spec.muon_momentum,
-        adjust_lr_fn=_ADJUST[spec.muon_scale or "adamw-rms"],
+        adjust_lr_fn=_ADJUST[scale],
     )
 
 
@@ -162,7 +191,9 @@ def beta2(recipe: Recipe) -> float:
     return float(min(max(0.999 ** (recipe.sequences / 32), 0.95), 0.999))
 
 
-def learning_rate(recipe: Recipe, *, n_params: float) -> float:
-    """The recipe's peak learning rate, or the rule's."""
+def learning_rate(recipe: Recipe, counted: ParameterCount) -> float:
+    """The recipe's peak learning rate, or the rule's: for the base sizes, from where the parametrisation carries it."""
     stated = recipe.optimizer.learning_rate
-    return hyperparameters.learning_rate(n_params=n_params) if stated is None else stated
+    if stated is not None:
+        return stated
+    return hyperparameters.learning_rate(n_params=scales(recipe.parametrisation, recipe.model).base_params(counted))

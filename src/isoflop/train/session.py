@@ -14,6 +14,7 @@ from isoflop.count.parameters import parameters
 from isoflop.data.loader import Windows
 from isoflop.data.shards import Shards
 from isoflop.specs.origin import Ancestor
+from isoflop.specs.parametrisation import scales
 from isoflop.specs.recipe import Recipe
 from isoflop.specs.run import Run
 from isoflop.train import environment, optim, origin, record, soundness
@@ -169,7 +170,7 @@ class Session:
             parameters=counted,
             tokenizer_sha256=header.tokenizer_sha256,
             validation=f"validation:{self._windows.n_tokens}@{header.splits['validation'].sha256}",
-            learning_rate=optim.learning_rate(recipe, n_params=counted.total),
+            learning_rate=optim.learning_rate(recipe, counted),
             batch_tokens=recipe.batch_tokens,
             steps=recipe.steps,
             seed=recipe.seed,
@@ -194,8 +195,10 @@ class Session:
         if (before := self._ancestor) and self.counters.step == self._begins:
             what = "all its state" if before.take == "state" else "its weights"
             self.journal.say("note", text=f"from run {before.run} at step {before.step}, {what}")
+        if ruled := scales(self.recipe.parametrisation, self.recipe.model).describe():
+            self.journal.say("note", text=ruled)
         if self.recipe.optimizer.learning_rate is None:
-            usual = self.recipe.optimizer.name == "adamw" and self.recipe.schedule.name == "wsd"
+            usual = self.recipe.optimizer.name != "muon" and self.recipe.schedule.name == "wsd"
             of = "" if usual else ", which is of AdamW with warmup-stable-decay: try others"
             rate = f"learning rate {self.record.learning_rate:.3g} by laws.hyperparameters' rule{of}"
             self.journal.say("note", text=rate)
