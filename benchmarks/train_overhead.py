@@ -63,7 +63,7 @@ def start_up(place: Path, shards: Path, *, runs: int) -> None:
         seen = [timed([*command, "--runs-dir", str(place / f"{mark}{i}")] if command is train_one else command, mark)
                 for i in range(runs)]  # fmt: skip
         wall_s, cpu_s = (statistics.median(each) for each in zip(*seen, strict=True))
-        print(f"{name:<44}{wall_s:>8.2f}{cpu_s if mark is None else float('nan'):>8.2f}")
+        print(f"{name:<44}{wall_s:>8.2f}" + (f"{cpu_s:>8.2f}" if mark is None else ""))
 
 
 def timed(command: list[str], mark: str | None) -> tuple[float, float]:

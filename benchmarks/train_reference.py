@@ -73,7 +73,7 @@ class Reference:
         parts = linear(x, self.weights[at + "qkv.weight"]).split_with_sizes(
             [n * size for n in (heads, shared, shared)], -1
         )
-        q, k, v = (part.unflatten(-1, (-1, size)).transpose(1, 2) for part in parts)
+        q, k, v = (part.view(*part.shape[:2], -1, size).transpose(1, 2) for part in parts)
         if self.spec.qk_norm:
             q, k = self._norm(q, at + "query_norm"), self._norm(k, at + "key_norm")
         k, v = (part.repeat_interleave(heads // shared, dim=1) for part in (self._turn(k), v))
