@@ -74,7 +74,7 @@ def curve(run: Recipe, batches: list[Batch]) -> Curve:
     assert run.optimizer.learning_rate is not None
     with reproducible(run):
         learner = Learner(run, peak_learning_rate=run.optimizer.learning_rate)
-        return np.array([learner.step(step, batch)[0] for step, batch in enumerate(batches)])
+        return np.array([learner.step(step, batch).loss_nats for step, batch in enumerate(batches)])
 
 
 def reference(run: Recipe, batches: list[Batch], dtype: torch.dtype) -> Curve:
