@@ -3,8 +3,9 @@ PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
+PEERS  := .venv-bench
 
-.PHONY: demo test check install soak bench clean
+.PHONY: demo test check install soak bench bench-train clean
 
 demo: $(READY)            ## text -> tokens -> ladder -> law -> forecast -> plan -> page  (FAST=1: under 3 minutes)
 	$(BIN)/isoflop demo $(if $(FAST),--fast)
@@ -34,5 +35,13 @@ bench: $(READY)           ## speed of the data room; memory against torch's trac
 	$(BIN)/python benchmarks/count_memory.py  # ../shared/data/plan behind it adds published peaks
 	$(if $(BENCH_DATA),$(BIN)/python benchmarks/law_coverage.py $(BENCH_DATA))
 
+bench-train: $(READY) $(PEERS)/.ready  ## speed of training beside nanoGPT's shape, litgpt, transformers, HF Trainer  (QUICK=1: under 4 minutes)
+	$(BIN)/python benchmarks/train.py --peers-python $(PEERS)/bin/python $(if $(QUICK),--quick)
+
+$(PEERS)/.ready: benchmarks/requirements-train.txt
+	$(PYTHON) -m venv $(PEERS)
+	$(PEERS)/bin/python -m pip install --quiet --disable-pip-version-check -r benchmarks/requirements-train.txt
+	@touch $@
+
 clean:
-	rm -rf $(VENV) runs
+	rm -rf $(VENV) $(PEERS) runs

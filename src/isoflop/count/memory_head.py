@@ -25,9 +25,10 @@ def head_bytes(columns: Columns, *, vocabulary: int, width: int) -> Number:
     eager = np.where(c.tensor > 1, EAGER_SHARED_BYTES, EAGER_BYTES) * c.tokens * words
     rows = np.minimum(c.tokens, np.floor(CHUNK_ELEMENTS / vocabulary))
     narrow = (c.compute < 4) * 1.0
-    # fp32 logits, then their gradient; its 16-bit copy; the product that adds to the head's gradient.
-    product = c.learns * words * width * c.compute
-    chunk = rows * words * (4.0 + 2.0 * narrow) + product + 2.0 * c.autocast * rows * width
+    # fp32 logits, then their gradient; its 16-bit copy. Under autocast a product, of the head or of the chunk's hidden
+    # states, which cannot be added in place, and the hidden states in 16 bit.
+    product = 2.0 * c.autocast * np.maximum(c.learns * words, rows) * width
+    chunk = rows * words * (4.0 + 2.0 * narrow) + product + 2.0 * c.autocast * c.tokens * width
     return (
         c.pick("loss_head", {"eager": 1}) * eager
         + c.pick("loss_head", {"chunked": 1}) * chunk
