@@ -8,6 +8,7 @@ import click
 
 from isoflop import units
 from isoflop.cli.shell import Output, Printer, output_options
+from isoflop.specs.architecture import Decoder, EncoderDecoder
 from isoflop.train import store
 from isoflop.train.store import Stored
 
@@ -114,8 +115,13 @@ def _facts(stored: Stored) -> list[tuple[str, str]]:
         "note": run.note,
     }
     if (shape := run.architecture) is not None:
+        layers, grouped = str(shape.layers), ""
+        if isinstance(shape, Decoder):
+            grouped = f" ({shape.kv_heads} kv)"
+        if isinstance(shape, EncoderDecoder):
+            layers = f"{shape.layers} + {shape.writing_layers}"
         facts["shape"] = (
-            f"{shape.layers} layers x {shape.width}, {shape.heads} heads of {shape.head_size} ({shape.kv_heads} kv), "
+            f"{layers} layers x {shape.width}, {shape.heads} heads of {shape.head_size}{grouped}, "
             f"MLP {shape.hidden}, vocabulary {shape.vocabulary}, context {shape.context}"
         )
     if (origin := run.stamp) is not None:

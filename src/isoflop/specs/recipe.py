@@ -7,8 +7,8 @@ from msgspec import Struct, convert, structs, to_builtins
 
 from isoflop.errors import UsageError
 from isoflop.files import sha256_value
-from isoflop.specs import optimizer, schedule
-from isoflop.specs.architecture import Decoder
+from isoflop.specs import architecture, optimizer, schedule
+from isoflop.specs.architecture import Decoder, Model
 from isoflop.specs.layout import Layout, Recompute
 from isoflop.specs.optimizer import Optimizer
 from isoflop.specs.schedule import Schedule
@@ -37,7 +37,7 @@ class Recipe(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
     name: str
     shards: str
-    model: Decoder
+    model: Model
     n_tokens: int
     batch_tokens: int
     optimizer: Optimizer = Optimizer()
@@ -64,8 +64,10 @@ class Recipe(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
             raise UsageError(
                 f"recipe: batch_tokens {self.batch_tokens} is not a multiple of the context {self.model.context}"
             )
-        if self.model.experts and self.recompute == "selective":
-            raise UsageError('recipe: recompute = "selective" knows no experts; take "full" or "none"')
+        dense = isinstance(self.model, Decoder) and not self.model.experts
+        if self.recompute == "selective" and not dense:
+            other = "experts" if isinstance(self.model, Decoder) else "encoders"
+            raise UsageError(f'recipe: recompute = "selective" knows no {other}; take "full" or "none"')
         if self.steps < 1:
             raise UsageError(f"recipe: n_tokens {self.n_tokens} is less than one batch of {self.batch_tokens} tokens")
 
@@ -89,9 +91,7 @@ class Recipe(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         decisive = _without(decisive, _ADDED)
         decisive["optimizer"] = _without(structs.asdict(typed.optimizer), optimizer.ADDED)
         decisive["schedule"] = _without(structs.asdict(planned), schedule.ADDED)
-        decisive["model"] = to_builtins(typed.model)
-        if typed.model.experts is None:  # a field younger than runs that exist, too
-            del decisive["model"]["experts"]
+        decisive["model"] = _without(to_builtins(typed.model), architecture.ADDED)
         return sha256_value([decisive, data_sha256])[:16]
 
 

@@ -9,6 +9,7 @@ import torch
 
 from isoflop.errors import InputError, UsageError
 from isoflop.model.build import build
+from isoflop.specs.architecture import Decoder
 from isoflop.specs.recipe import Recipe
 from isoflop.train.objectives import causal
 from isoflop.train.optim import Updater
@@ -33,6 +34,8 @@ class Learner:
         self.recipe = recipe
         self.device = pick_device(recipe)
         self.peak_learning_rate = peak_learning_rate
+        if not isinstance(recipe.model, Decoder):
+            raise UsageError('recipe: each next token is learned by a decoder; model.family must be "decoder" for that')
         self.model = build(recipe.model, seed=recipe.seed, device=self.device, recompute=recipe.recompute)
         self.updater = Updater(self.model, recipe, peak_learning_rate=peak_learning_rate)
         self._parameters = list(self.model.parameters())
