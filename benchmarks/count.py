@@ -176,7 +176,7 @@ def main() -> int:
     print(f"{'model':26} {'parameters':>16} " + " ".join(f"{name:>13}" for name in errors))
     for name, row in rows("models", PublishedModel).items():
         model = row.architecture
-        parts = model.transformer() if isinstance(model, Decoder) else model
+        parts = model if isinstance(model, Transformer) else model.transformer()
         told = shape(parts)
         counts = {"isoflop": float(count.parameters(model).total)} | {
             tool: peer(parts, told) for tool, peer in peers.items()

@@ -17,7 +17,7 @@ from isoflop.count.memory_peak import PARTS, memory
 from isoflop.count.memory_states import states
 from isoflop.errors import UsageError
 from isoflop.model.decoder import Block
-from isoflop.model.layers import rotary_table
+from isoflop.model.rotary import rotary_table
 from isoflop.specs.architecture import Decoder
 from isoflop.specs.layout import Layout, Recompute, Sharding, Training
 from isoflop.specs.transformer import MLP, Attention, Transformer

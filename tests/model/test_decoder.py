@@ -12,7 +12,8 @@ from torch.utils.flop_counter import FlopCounterMode
 from isoflop.count.flops import flops_per_token
 from isoflop.count.parameters import parameters
 from isoflop.model.build import build
-from isoflop.model.layers import normalise, rotary_table, rotate
+from isoflop.model.layers import normalise
+from isoflop.model.rotary import rotary_table, rotate
 from isoflop.specs.architecture import Decoder
 from isoflop.train.objectives import causal
 

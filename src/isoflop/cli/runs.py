@@ -14,6 +14,7 @@ from isoflop.cli.runs_diff import diff_runs
 from isoflop.cli.runs_export import export_runs
 from isoflop.cli.runs_folder import FOLDER
 from isoflop.cli.shell import Output, Printer, output_options
+from isoflop.specs.architecture import Decoder, EncoderDecoder
 from isoflop.specs.run import Status
 from isoflop.train import store
 from isoflop.train.store import Stored
@@ -134,8 +135,13 @@ def _facts(stored: Stored) -> list[tuple[str, str]]:
             f"{units.show(before.n_tokens, 'tokens')} tokens before, {units.show(run.spent_flop or 0.0, 'FLOP')} since"
         )
     if (shape := run.architecture) is not None:
+        layers, grouped = str(shape.layers), ""
+        if isinstance(shape, Decoder):
+            grouped = f" ({shape.kv_heads} kv)"
+        if isinstance(shape, EncoderDecoder):
+            layers = f"{shape.layers} + {shape.writing_layers}"
         facts["shape"] = (
-            f"{shape.layers} layers x {shape.width}, {shape.heads} heads of {shape.head_size} ({shape.kv_heads} kv), "
+            f"{layers} layers x {shape.width}, {shape.heads} heads of {shape.head_size}{grouped}, "
             f"MLP {shape.hidden}, vocabulary {shape.vocabulary}, context {shape.context}"
         )
     if (origin := run.stamp) is not None:

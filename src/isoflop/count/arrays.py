@@ -27,11 +27,12 @@ def sweep(architecture: Decoder, *, sequence: ArrayLike, causal: bool = False, *
 
     Raises:
         UnknownNameError: a field that no decoder has.
-        UsageError: a mixture of experts, a size that is not a whole number of at least 1, heads that do not divide into
-            kv_heads, shapes that do not go together.
+        UsageError: a mixture of experts, a window, a size that is not a whole number of at least 1, heads that do not
+            divide into kv_heads, shapes that do not go together.
     """
-    if architecture.experts:
-        raise UsageError("sweep: mixtures of experts are counted one by one, by `flops_per_token`")
+    for told, unlike in (("mixtures of experts", architecture.experts), ("windows", architecture.window)):
+        if unlike is not None:
+            raise UsageError(f"sweep: {told} are counted one by one, by `flops_per_token`")
     held = {name: getattr(architecture, name) for name in Decoder.__struct_fields__}
     sizes = [name for name, value in held.items() if isinstance(value, int) and not isinstance(value, bool)]
     for name in fields:

@@ -10,7 +10,7 @@ from msgspec import Struct
 
 from isoflop.count.parameters import of_block, outside_blocks, parameters
 from isoflop.errors import UsageError
-from isoflop.specs.architecture import Architecture, Counts, ParameterCount
+from isoflop.specs.architecture import Architecture, Counts, Encoder, EncoderDecoder, ParameterCount
 from isoflop.specs.layout import Recompute
 from isoflop.specs.transformer import MLP, Attention, Block, LatentAttention, Transformer
 
@@ -90,7 +90,9 @@ def flops_per_token(
     """
     if sequence < 1:
         raise UsageError(f"sequence is {sequence}; it must be at least 1")
-    both = isinstance(architecture, Transformer) and bool(architecture.encoder and architecture.decoder)
+    both = isinstance(architecture, EncoderDecoder)
+    if isinstance(architecture, Transformer):
+        both = bool(architecture.encoder and architecture.decoder)
     if target is not None and not both:
         raise UsageError("a target length belongs to an encoder-decoder; this model has one stack")
     if target is not None and target < 1:
@@ -105,7 +107,7 @@ def count(
     """As `flops_per_token`, of an architecture whose parameters are counted already; `target` 0 is one stack."""
     if isinstance(architecture, Transformer):
         return _of_transformer(architecture, counted, sequence=sequence, causal=causal, target=target)
-    if architecture.experts:
+    if isinstance(architecture, Encoder | EncoderDecoder) or architecture.experts or architecture.window is not None:
         return count(architecture.transformer(), counted, sequence=sequence, causal=causal, target=target)
     a = architecture
     keys = (sequence + 1) / 2 if causal else sequence

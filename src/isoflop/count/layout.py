@@ -12,9 +12,9 @@ import re
 
 from isoflop.count import sequence as sequences
 from isoflop.errors import UnknownNameError, UsageError
-from isoflop.specs.architecture import Architecture, Decoder
+from isoflop.specs.architecture import Architecture
 from isoflop.specs.layout import Layout, Recompute, Sharding
-from isoflop.specs.transformer import MLP, Block, Experts, LatentAttention
+from isoflop.specs.transformer import MLP, Block, Experts, LatentAttention, Transformer
 
 _SHARDINGS: dict[str, Sharding] = {
     "ddp": "ddp", "zero1": "zero1", "zero2": "zero2", "zero3": "zero3", "fsdp": "zero3",
@@ -92,7 +92,7 @@ def check(architecture: Architecture, layout: Layout) -> None:
         UsageError: a sequence beyond the learned positions, heads or hidden channels that do not divide by tp, more
             stages than layers, experts that do not divide by ep.
     """
-    model = architecture.transformer() if isinstance(architecture, Decoder) else architecture
+    model = architecture if isinstance(architecture, Transformer) else architecture.transformer()
     sequences.check(architecture, layout.sequence)
     stages = layout.pipeline * layout.virtual_stages
     if stages > model.layers:

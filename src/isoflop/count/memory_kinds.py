@@ -7,7 +7,7 @@ from msgspec import Struct
 from isoflop.count.memory_activations import BlockActivations, of_block
 from isoflop.count.memory_tuning import adapter_sides
 from isoflop.count.parameters import of_block as block_parameters
-from isoflop.specs.architecture import Architecture, Decoder
+from isoflop.specs.architecture import Architecture
 from isoflop.specs.transformer import MLP, Block, Experts, Transformer
 
 
@@ -45,7 +45,7 @@ def kinds(architecture: Architecture) -> tuple[Kind, ...]:
 
 def transformer(architecture: Architecture) -> Transformer:
     """Its parts."""
-    return architecture.transformer() if isinstance(architecture, Decoder) else architecture
+    return architecture if isinstance(architecture, Transformer) else architecture.transformer()
 
 
 def _kind(block: Block, width: int, *, rotary: bool) -> Kind:

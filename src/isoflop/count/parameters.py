@@ -11,9 +11,9 @@ NOTHING = ParameterCount(embedding=0, attention=0, mlp=0, norm=0, head=0)
 
 def parameters(architecture: Architecture) -> ParameterCount:
     """Count every weight once; of a mixture of experts also those that one token leaves idle."""
-    if isinstance(architecture, Transformer):
-        return _transformer(architecture)
-    return _transformer(architecture.transformer()) if architecture.experts else of_decoder(architecture)
+    if isinstance(architecture, Decoder) and not architecture.experts:
+        return of_decoder(architecture)
+    return _transformer(architecture if isinstance(architecture, Transformer) else architecture.transformer())
 
 
 def of_decoder(a: Decoder) -> ParameterCount:

@@ -18,7 +18,8 @@ def check(architecture: Architecture, sequence: int) -> None:
     Raises:
         UsageError: `sequence` is beyond it.
     """
-    learned = isinstance(architecture, Transformer) and architecture.positions > 0
+    parts = architecture if isinstance(architecture, Transformer) else architecture.transformer()
+    learned = parts.positions > 0
     context = architecture.context
     if learned and context is not None and sequence > context:
         raise UsageError(

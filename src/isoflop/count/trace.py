@@ -16,7 +16,7 @@ import msgspec
 
 S = TypeVar("S", bound=msgspec.Struct)
 # How tightly each operation binds; an atom binds tightest.
-_BINDS = {"+": 1, "-": 1, "*": 2, "/": 2, "**": 3}
+_BINDS = {"+": 1, "-": 1, "*": 2, "/": 2, "//": 2, "**": 3}
 _ATOM = 4
 
 
@@ -73,6 +73,9 @@ class Traced:
 
     def __rtruediv__(self, other: Number) -> Traced:
         return _joined(other, "/", self, operator.truediv)
+
+    def __floordiv__(self, other: Number) -> Traced:
+        return _joined(self, "//", other, operator.floordiv)
 
     def __pow__(self, other: Number) -> Traced:
         return _joined(self, "**", other, operator.pow)
@@ -132,7 +135,7 @@ def _joined(left: Number, sign: str, right: Number, compute: Callable[[float, fl
     binds = _BINDS[sign]
     # a - (b - c), a / (b * c) and (a ** b) ** c need theirs; a + (b - c) and a * (b * c) do not.
     first = f"({one.formula})" if one.binds < binds or (sign == "**" and one.binds == binds) else one.formula
-    strict = sign in ("-", "/") or (sign == "*" and "/" in other.formula)
+    strict = sign in ("-", "/", "//") or (sign == "*" and "/" in other.formula)
     second = f"({other.formula})" if other.binds < binds or (strict and other.binds == binds) else other.formula
     return Traced(value, f"{first} {sign} {second}", one.values | other.values, binds)
 

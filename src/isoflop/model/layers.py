@@ -1,13 +1,14 @@
-"""The small parts of a decoder: RMSNorm, SwiGLU and rotary positions, cheap enough for models of 30k parameters.
+"""The small parts of a model: RMSNorm and MLPs, cheap enough for models of 30k parameters.
 
-Shapes: B batch, T tokens, D width, H heads (queries and keys together), S head size, F hidden width of the MLP.
+Shapes: B batch, T tokens, D width, F hidden width of the MLP.
 """
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import linear, rms_norm, silu
+from torch.nn.functional import gelu, linear, rms_norm, silu
 
 
 class _Normalise(torch.autograd.Function):
@@ -80,31 +81,32 @@ class SwiGLU(nn.Module):
             gate_BTF, up_BTF = (linear(x_BTD, half_FD) for half_FD in self.gate_up.weight.chunk(2))
         else:
             gate_BTF, up_BTF = self.gate_up(x_BTD).chunk(2, dim=-1)
-        out: Tensor = self.down(silu(gate_BTF) * up_BTF)
+        out: Tensor = self.down(self.activated(gate_BTF) * up_BTF)
         return out
 
-
-def rotary_table(context: int, head_size: int, theta: float) -> Tensor:
-    """(context, head_size / 2, 2): cosine and sine of each position's angle at each frequency.
-
-    Source: Su et al. 2021 (arXiv:2104.09864), sec. 3.2.2.
-    """
-    frequency = theta ** (-torch.arange(0, head_size, 2, dtype=torch.float64) / head_size)
-    angle = torch.outer(torch.arange(context, dtype=torch.float64), frequency)
-    return torch.stack((angle.cos(), angle.sin()), dim=-1).float()
+    def activated(self, gate_BTF: Tensor) -> Tensor:
+        """The gate."""
+        return silu(gate_BTF)
 
 
-def rotate(x_BTHS: Tensor, table: Tensor) -> Tensor:
-    """Turn neighbouring channels (2i, 2i + 1) as complex numbers by their position's angle.
+class GEGLU(SwiGLU):
+    """The same with GELU, in its tanh approximation, in silu's place: T5 1.1's (Shazeer 2020, eq. 6)."""
 
-    This is the pairing of the paper; one complex product is 2.5 times faster on CPU than Hugging Face's pairing of
-    (i, i + S/2), from which the rows of q and k differ by a fixed permutation only.
-    """
-    if torch.compiler.is_compiling():  # which fuses real products, and complex ones not at all
-        cos_TS, sin_TS = table[: x_BTHS.shape[1], None].unbind(-1)
-        even, odd = x_BTHS.float().reshape(*x_BTHS.shape[:-1], -1, 2).unbind(-1)
-        turned = torch.stack((even * cos_TS - odd * sin_TS, even * sin_TS + odd * cos_TS), dim=-1)
-        return turned.flatten(-2).type_as(x_BTHS)
-    turn_TS = torch.view_as_complex(table[: x_BTHS.shape[1]])[:, None]
-    pairs = torch.view_as_complex(x_BTHS.float().reshape(*x_BTHS.shape[:-1], -1, 2))
-    return torch.view_as_real(pairs * turn_TS).flatten(-2).type_as(x_BTHS)
+    def activated(self, gate_BTF: Tensor) -> Tensor:
+        """The gate."""
+        return gelu(gate_BTF, approximate="tanh")
+
+
+class MLP(nn.Module):
+    """down(activation(up(x))): BERT's with GELU and biases, the first T5's with ReLU and none."""
+
+    def __init__(self, width: int, hidden: int, activation: Callable[[Tensor], Tensor], *, bias: bool) -> None:
+        super().__init__()
+        self.activation = activation
+        self.up = nn.Linear(width, hidden, bias=bias)
+        self.down = nn.Linear(hidden, width, bias=bias)
+
+    def forward(self, x_BTD: Tensor) -> Tensor:
+        """(B, T, D) to (B, T, D)."""
+        out: Tensor = self.down(self.activation(self.up(x_BTD)))
+        return out

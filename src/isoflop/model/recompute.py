@@ -31,7 +31,7 @@ _ATTENTION = frozenset(
 )
 
 
-def recomputed(block: Callable[..., Tensor], *inputs: Tensor, keep_products: bool) -> Tensor:
+def recomputed(block: Callable[..., Tensor], *inputs: object, keep_products: bool) -> Tensor:
     """`block(*inputs)`, of which the backward pass finds the inputs only, and with `keep_products` some products."""
     contexts: dict[str, Any] = {"context_fn": _keeping} if keep_products else {}
     out: Tensor = checkpoint(block, *inputs, use_reentrant=False, preserve_rng_state=False, **contexts)

@@ -4,115 +4,34 @@ from typing import Literal, TypeAlias
 
 from msgspec import Struct
 
-from isoflop.errors import UsageError
-from isoflop.specs.transformer import MLP, Attention, Block, Experts, Transformer
+from isoflop.specs.decoder import Decoder, Routing
+from isoflop.specs.encoder import Encoder
+from isoflop.specs.encoder_decoder import EncoderDecoder
+from isoflop.specs.transformer import MLP, Attention, Transformer
 
+__all__ = [
+    "ADDED", "Architecture", "Counts", "Decoder", "Encoder", "EncoderDecoder", "Model", "ParameterCount", "Routing",
+    "as_decoder",
+]  # fmt: skip
 
-class Routing(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Experts in place of a decoder's MLPs; each has the decoder's `hidden` width.
+Model: TypeAlias = Decoder | Encoder | EncoderDecoder
+"""What we train; a table of a file names it by its `family`, a decoder where it names none."""
 
-    Attributes:
-        count: experts of a block.
-        active: how many of them a token goes through.
-        shared: hidden width of an MLP every token takes besides, 0 for none; several are one of their summed width.
-        balance_loss: weight of the load-balance loss, which is 1 a block where all experts are used alike.
-        router_z_loss: weight of the mean squared log-partition of the router.
-    """
+Architecture: TypeAlias = Model | Transformer
+"""A model that we train, or any other, to be counted."""
 
-    count: int
-    active: int
-    shared: int = 0
-    balance_loss: float = 0.01
-    router_z_loss: float = 0.001
-
-    def __post_init__(self) -> None:
-        if not 1 <= self.active <= self.count:
-            raise UsageError(f"architecture: {self.active} active of {self.count} experts")
-        if self.shared < 0:
-            raise UsageError(f"architecture: experts.shared is {self.shared}; it must be 0 or more")
-        for name in ("balance_loss", "router_z_loss"):
-            if not 0 <= getattr(self, name) < float("inf"):
-                raise UsageError(f"architecture: experts.{name} is {getattr(self, name)}; it must be 0 or more, finite")
-
-
-class Decoder(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag_field="family", tag="decoder"):
-    """A Llama-like decoder: RMSNorm, rotary positions, SwiGLU, grouped-query attention, no biases.
-
-    Attributes:
-        layers: blocks.
-        width: residual stream, d_model.
-        heads: query heads.
-        kv_heads: key and value heads; `heads` without grouping, 1 for multi-query.
-        head_size: width of one head.
-        hidden: inner width of the SwiGLU MLP (three matrices width x hidden).
-        vocabulary: rows of the embedding.
-        context: longest sequence, tokens.
-        tied: the output head is the embedding.
-        qk_norm: RMSNorm on queries and keys, per head.
-        rope_theta: base of the rotary frequencies.
-        norm_epsilon: RMSNorm's epsilon.
-        experts: a mixture of experts in every block; None has one MLP.
-    """
-
-    layers: int
-    width: int
-    heads: int
-    kv_heads: int
-    head_size: int
-    hidden: int
-    vocabulary: int
-    context: int
-    tied: bool = True
-    qk_norm: bool = True
-    rope_theta: float = 10_000.0
-    norm_epsilon: float = 1e-6
-    experts: Routing | None = None
-
-    def __post_init__(self) -> None:
-        for name in ("layers", "width", "heads", "kv_heads", "head_size", "hidden", "vocabulary", "context"):
-            if getattr(self, name) < 1:
-                raise UsageError(f"architecture: {name} is {getattr(self, name)}; it must be at least 1")
-        for name in ("rope_theta", "norm_epsilon"):
-            if not 0 < getattr(self, name) < float("inf"):
-                raise UsageError(f"architecture: {name} is {getattr(self, name)}; it must be positive and finite")
-        if self.heads % self.kv_heads:
-            raise UsageError(f"architecture: {self.heads} heads do not divide into {self.kv_heads} kv_heads")
-        if self.head_size % 2:
-            raise UsageError(f"architecture: head_size {self.head_size} is odd; rotary positions need pairs")
-
-    def transformer(self) -> Transformer:
-        """The same model, composed of its parts."""
-        attention = Attention(
-            heads=self.heads,
-            kv_heads=self.kv_heads,
-            head_size=self.head_size,
-            qk_norm="head" if self.qk_norm else None,
-        )
-        return Transformer(
-            width=self.width,
-            vocabulary=self.vocabulary,
-            context=self.context,
-            decoder=(Block(layers=self.layers, attention=attention, mlp=self._mlp()),),
-            tied=self.tied,
-        )
-
-    def _mlp(self) -> MLP | Experts:
-        mlp, routing = MLP(hidden=self.hidden), self.experts
-        if routing is None:
-            return mlp
-        shared = MLP(hidden=routing.shared) if routing.shared else None
-        return Experts(experts=routing.count, active=routing.active, expert=mlp, shared=shared)
-
-
-Architecture: TypeAlias = Decoder | Transformer
+ADDED: dict[str, object] = {"experts": None, "window": None, "full_every": None, "rope_scaling": None}
+"""Fields younger than runs that exist: at these values a run keeps the key that it had without them."""
 
 
 def as_decoder(architecture: Architecture) -> Decoder | None:
-    """The same model as a dense one that we train, or None where it is none: a Llama's config.json reads as a
+    """The same model as a dense decoder without windows, or None where it is none: a Llama's config.json reads as a
     `Transformer`.
     """
     if isinstance(architecture, Decoder):
-        return None if architecture.experts else architecture
+        return None if architecture.experts or architecture.window is not None else architecture
+    if not isinstance(architecture, Transformer):
+        return None
     block = architecture.decoder[0] if architecture.decoder else None
     if block is None or not isinstance(block.attention, Attention) or not isinstance(block.mlp, MLP):
         return None
@@ -133,8 +52,6 @@ def as_decoder(architecture: Architecture) -> Decoder | None:
     )
     return found if found.transformer() == architecture else None
 
-
-"""A decoder that we train, or any other model, to be counted."""
 
 Counts: TypeAlias = Literal["total", "non_embedding", "matmul", "active", "unknown"]
 """Which parameters a law's N counts.

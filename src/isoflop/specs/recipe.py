@@ -7,8 +7,8 @@ from msgspec import Struct, convert, structs, to_builtins
 
 from isoflop.errors import UsageError
 from isoflop.files import sha256_value
-from isoflop.specs import optimizer, schedule
-from isoflop.specs.architecture import Decoder
+from isoflop.specs import architecture, optimizer, schedule
+from isoflop.specs.architecture import Decoder, Model
 from isoflop.specs.divergence import Divergence
 from isoflop.specs.engine import Asked
 from isoflop.specs.layout import Layout, Recompute
@@ -57,7 +57,7 @@ class Recipe(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
     name: str
     shards: str
-    model: Decoder
+    model: Model
     n_tokens: int
     batch_tokens: int
     optimizer: Optimizer = Optimizer()
@@ -95,8 +95,10 @@ class Recipe(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
                 f"recipe: micro_tokens is {self.micro_tokens}; a part holds at least one sequence, "
                 f"{self.model.context} tokens"
             )
-        if self.model.experts and self.recompute == "selective":
-            raise UsageError('recipe: recompute = "selective" knows no experts; take "full" or "none"')
+        dense = isinstance(self.model, Decoder) and not self.model.experts
+        if self.recompute == "selective" and not dense:
+            other = "experts" if isinstance(self.model, Decoder) else "encoders"
+            raise UsageError(f'recipe: recompute = "selective" knows no {other}; take "full" or "none"')
         scales(self.parametrisation, self.model)  # which refuses what it has no rules for
         if self.steps < 1:
             raise UsageError(f"recipe: n_tokens {self.n_tokens} is less than one batch of {self.batch_tokens} tokens")
@@ -121,11 +123,9 @@ class Recipe(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         decisive = _without(decisive, _ADDED)
         decisive["optimizer"] = _without(structs.asdict(typed.optimizer), optimizer.ADDED)
         decisive["schedule"] = _without(structs.asdict(planned), schedule.ADDED)
-        decisive["model"] = to_builtins(typed.model)
+        decisive["model"] = _without(to_builtins(typed.model), architecture.ADDED)
         if typed.origin is not None:  # what is taken decides, not where it lies
             decisive["origin"] = {"take": typed.origin.take, "sha256": typed.origin.sha256}
-        if typed.model.experts is None:  # a field younger than runs that exist, too
-            del decisive["model"]["experts"]
         return sha256_value([decisive, data_sha256])[:16]
 
 

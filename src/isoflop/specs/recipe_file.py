@@ -44,6 +44,8 @@ def parse(content: Mapping[str, Any], *, where: str) -> Recipe:
     Raises:
         UsageError: as `load`; the message begins with `where`.
     """
+    if isinstance(model := content.get("model"), dict):
+        content = {**content, "model": {"family": "decoder", **model}}
     for key, known in _unknown(content, Recipe):
         raise UnknownNameError(f"key in {where}", key, known)
     for name, value, choices in _unheard(content, Recipe):
@@ -94,10 +96,8 @@ def _unknown(content: Mapping[str, Any], kind: type[msgspec.Struct], at: str = "
     tag = kind.__struct_config__.tag_field
     for name, value in content.items():
         if name in fields:
-            inner = [one for one in get_args(fields[name]) or (fields[name],) if isinstance(one, type)]
-            tables = [one for one in inner if issubclass(one, msgspec.Struct)]  # one at most, beside None
-            if tables and isinstance(value, dict):
-                yield from _unknown(value, tables[0], f"{at}{name}.")
+            if isinstance(value, dict) and (table := _meant(value, _tables(fields[name]))):
+                yield from _unknown(value, table, f"{at}{name}.")
         elif name != tag:
             yield f"{at}{name}", [f"{at}{known}" for known in (*fields, tag) if known]
 
@@ -108,11 +108,37 @@ def _unheard(
     """Names given where the field knows a few, with those that it knows; None and other kinds of value pass."""
     for field in msgspec.structs.fields(kind):
         value, name = content.get(field.encode_name), f"{at}{field.encode_name}"
-        if isinstance(value, dict) and isinstance(field.type, type) and issubclass(field.type, msgspec.Struct):
-            yield from _unheard(value, field.type, f"{name}.")
+        if isinstance(value, dict) and (tables := _tables(field.type)):
+            if (table := _meant(value, tables)) is not None:
+                yield from _unheard(value, table, f"{name}.")
+            else:
+                yield from _untold(value, tables, f"{name}.")
         choices = [each for each in _leaves(field.type) if isinstance(each, str)]
         if isinstance(value, str) and choices and value not in choices:
             yield name, value, choices
+
+
+def _tables(kind: Any) -> list[type[msgspec.Struct]]:
+    """The kinds of table that a field takes: one, or several that a name in them tells apart."""
+    inner = [one for one in get_args(kind) or (kind,) if isinstance(one, type)]
+    return [one for one in inner if issubclass(one, msgspec.Struct)]
+
+
+def _meant(content: Mapping[str, Any], tables: Sequence[type[msgspec.Struct]]) -> type[msgspec.Struct] | None:
+    """The only one, or the one that the content names."""
+    if len(tables) == 1:
+        return tables[0]
+    told = (one for one in tables if content.get(one.__struct_config__.tag_field or "") == one.__struct_config__.tag)
+    return next(told, None)
+
+
+def _untold(
+    content: Mapping[str, Any], tables: Sequence[type[msgspec.Struct]], at: str
+) -> Iterator[tuple[str, str, list[str]]]:
+    """The name of no such table, with those that there are; none given is left to msgspec."""
+    field = str(tables[0].__struct_config__.tag_field)
+    if isinstance(value := content.get(field), str):
+        yield f"{at}{field}", value, [str(one.__struct_config__.tag) for one in tables]
 
 
 def _leaves(kind: Any) -> list[Any]:

@@ -4,7 +4,7 @@ from typing import Literal, TypeAlias
 
 from msgspec import Struct
 
-from isoflop.specs.architecture import Counts, Decoder, ParameterCount
+from isoflop.specs.architecture import Counts, Model, ParameterCount
 from isoflop.specs.engine import Engine
 from isoflop.specs.origin import Ancestor
 from isoflop.stamp import Stamp
@@ -69,7 +69,7 @@ class Run(Struct, frozen=True, kw_only=True):
     status: Status = "finished"
     counts: Counts = "unknown"
     key: str | None = None
-    architecture: Decoder | None = None
+    architecture: Model | None = None
     parameters: ParameterCount | None = None
     unique_tokens: float | None = None
     compute_flop: float | None = None

@@ -84,7 +84,7 @@ def _buildable(architecture: specs.Architecture, layout: Layout, training: Train
     plain = Training(precision=training.precision, loss_head=training.loss_head)
     alone = layout.tensor * layout.pipeline * layout.context * layout.expert * layout.replicas * layout.accumulation
     reasons = {
-        "the model is no dense decoder that `isoflop train` builds": decoder is None,
+        "the model is no dense decoder without windows that `isoflop train` builds": decoder is None,
         "only ddp and fsdp can be, without tp, pp, cp, ep or accumulation": layout.sharding not in ("ddp", "zero3")
         or alone > 1,
         "only pretraining with AdamW can be": training != plain,
@@ -117,7 +117,7 @@ def track(architecture: specs.Decoder, layout: Layout, training: Training) -> di
     """The tracker's peak of one step on one rank, bytes by its own categories, "Total" among them."""
     recipe = _recipe(architecture, layout, training)
     with _ranks(layout) as mesh, FakeTensorMode():
-        model = Decoder(recipe.model, recipe.recompute)
+        model = Decoder(replace(architecture, context=layout.sequence), recipe.recompute)
         objective = _Objective(model, recipe)
         if mesh is not None:
             _shard(objective, mesh, recipe)
