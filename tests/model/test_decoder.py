@@ -14,7 +14,7 @@ from isoflop.count.parameters import parameters
 from isoflop.model.build import build
 from isoflop.model.layers import normalise, rotary_table, rotate
 from isoflop.specs.architecture import Decoder
-from isoflop.train.objectives import causal
+from isoflop.train.objectives.causal import causal
 
 
 @st.composite

@@ -47,7 +47,7 @@ class Learner:
     def step(self, step: int, batch: Batch) -> tuple[float, float]:
         """One optimizer step on one batch; returns its loss in nats per token and the gradient's norm."""
         rows = max(1, _MICRO_TOKENS[self.device.type] // self.recipe.model.context)
-        said, total = batch.said, 0.0
+        said, total = batch.said or 1, 0.0  # where there is nothing to say, no part has weight
         for part in batch.parts(rows):
             share = part.said / said
             with self.precision():

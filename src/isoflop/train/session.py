@@ -8,9 +8,8 @@ import torch
 from msgspec import structs
 
 from isoflop import stamp
-from isoflop.count.flops import flops_per_token
 from isoflop.count.parameters import parameters
-from isoflop.data.loader import Windows
+from isoflop.count.text import flop_per_text_token, law_flop_per_text_token
 from isoflop.data.shards import Shards
 from isoflop.specs.recipe import Recipe
 from isoflop.specs.run import Run
@@ -22,7 +21,7 @@ from isoflop.train.events import Event
 from isoflop.train.journal import Journal
 from isoflop.train.keeper import Keeper
 from isoflop.train.learner import Learner, pick_device
-from isoflop.train.task import Batches
+from isoflop.train.task import Batches, Validation, introduced
 
 _PARTIAL = 8  # an evaluation before the final one predicts every eighth of its windows
 
@@ -48,14 +47,9 @@ class Session:
     ) -> None:
         self.recipe, self.shards, self.folder, self.key = recipe, shards, folder, key
         self._batches = Batches(recipe, shards)
-        self._windows = Windows(
-            shards.tokens("validation"),
-            context=recipe.model.context,
-            limit_tokens=recipe.validation_tokens,
-            token_bytes=shards.tokenizer.token_bytes,
-        )
-        self._flop_per_token = flops_per_token(recipe.model, sequence=recipe.model.context).total
-        self._active_params = parameters(recipe.model).active  # all of them, but in a mixture of experts
+        self._validation = Validation(recipe, shards)
+        self._flop_per_token = flop_per_text_token(recipe)
+        self._law_flop_per_token = law_flop_per_text_token(recipe)
         self.counters = Counters(watch=Watch(vocabulary=recipe.model.vocabulary, steps=recipe.steps))
         self.journal = Journal(
             recipe,
@@ -103,7 +97,7 @@ class Session:
             self.record,
             n_tokens=n_tokens,
             unique_tokens=self._batches.unique_tokens(self.counters.step),
-            compute_flop=6.0 * self._active_params * n_tokens,
+            compute_flop=self._law_flop_per_token * n_tokens,
             model_flop=self._flop_per_token * n_tokens,
             wall_s=self.journal.wall_s(),
             tokens_per_s=rate,
@@ -125,7 +119,7 @@ class Session:
             architecture=recipe.model,
             parameters=counted,
             tokenizer_sha256=header.tokenizer_sha256,
-            validation=f"validation:{self._windows.n_tokens}@{header.splits['validation'].sha256}",
+            validation=self._validation.name,
             learning_rate=optim.learning_rate(recipe, n_params=counted.total),
             batch_tokens=recipe.batch_tokens,
             steps=recipe.steps,
@@ -138,6 +132,8 @@ class Session:
     def _introduce(self) -> None:
         """Say where it begins, and by which rule what the recipe leaves open."""
         self.journal.say("started")
+        if said := introduced(self.recipe):
+            self.journal.say("note", text=said)
         if self.recipe.optimizer.learning_rate is None:
             usual = self.recipe.optimizer.name == "adamw" and self.recipe.schedule.name == "wsd"
             of = "" if usual else ", which is of AdamW with warmup-stable-decay: try others"
@@ -164,9 +160,8 @@ class Session:
     def _evaluate(self, learner: Learner, should_stop: Callable[[], bool]) -> Evaluation | None:
         found = evaluate(
             learner.model,
-            self._windows,
+            self._validation,
             every=1 if self.counters.step == self.recipe.steps else _PARTIAL,
-            token_bytes=self.shards.tokenizer.token_bytes,
             device=learner.device,
             precision=learner.precision,
             should_stop=should_stop,
