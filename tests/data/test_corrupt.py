@@ -14,6 +14,7 @@ from isoflop.data.corrupt.masked import Masking
 from isoflop.data.corrupt.spans import Spans
 from isoflop.data.draw import uniform
 from isoflop.errors import UsageError
+from isoflop.specs.spans import lengths, text_length
 
 Ids = npt.NDArray[np.int64]
 BERT = Masking(mask=103, vocabulary=1000, special=(0, 101, 102))
@@ -107,8 +108,8 @@ def test_a_row_of_special_tokens_is_left_alone() -> None:
 
 
 def test_t5_reads_512_tokens_of_568_and_says_114() -> None:
-    assert spans.text_length(512, T5) == 568
-    sizes = spans.lengths(568, T5)
+    assert text_length(512, T5) == 568
+    sizes = lengths(568, T5)
     assert (sizes.inputs, sizes.targets) == (512, 114)
 
 
@@ -119,9 +120,9 @@ settings_of_spans = st.builds(
 
 @given(settings_of_spans, st.integers(3, 3000))
 def test_no_longer_text_fits_the_inputs(how: Spans, inputs: int) -> None:
-    found = spans.text_length(inputs, how)
-    assert spans.lengths(found, how).inputs <= inputs
-    assert all(spans.lengths(found + more, how).inputs > inputs for more in (1, 2, 10, 1000))
+    found = text_length(inputs, how)
+    assert lengths(found, how).inputs <= inputs
+    assert all(lengths(found + more, how).inputs > inputs for more in (1, 2, 10, 1000))
 
 
 def give_back(inputs: Ids, targets: Ids, how: Spans) -> list[int]:
@@ -143,7 +144,7 @@ def give_back(inputs: Ids, targets: Ids, how: Spans) -> list[int]:
 def test_inputs_and_targets_give_the_text_back(how: Spans, place: Place, length: int, seed: int) -> None:
     tokens = text(3, length, 5000, seed)
     inputs, targets = spans.corrupt(tokens, how, place)
-    sizes = spans.lengths(length, how)
+    sizes = lengths(length, how)
     assert (inputs.shape, targets.shape) == ((3, sizes.inputs), (3, sizes.targets))
     assert (inputs[:, -1] == how.end).all()
     assert (targets[:, -1] == how.end).all()
@@ -191,8 +192,8 @@ def test_a_prefix_is_uniform_and_only_what_it_hides_is_to_be_said() -> None:
         (lambda: Masking(mask=0, vocabulary=9, hidden=0.9, replaced=0.2), "together at most 1"),
         (lambda: Spans(vocabulary=9, end=1, rate=1.0), "span rate is 1.0"),
         (lambda: Spans(vocabulary=9, end=1, mean_span=0.5), "mean_span is 0.5"),
-        (lambda: spans.lengths(1, T5), "at least 2"),
-        (lambda: spans.text_length(2, T5), "need 3"),
+        (lambda: lengths(1, T5), "at least 2"),
+        (lambda: text_length(2, T5), "need 3"),
         (lambda: Place(seed=-1, step=0), "seed is -1"),
         (lambda: masked.corrupt(np.array([[2000]]), BERT, Place(seed=0, step=0)), "vocabulary is 1000"),
         (lambda: masked.corrupt(np.array([1, 2]), BERT, Place(seed=0, step=0)), "sequences x tokens"),

@@ -15,7 +15,7 @@ import pytest
 from isoflop.errors import FitError, InputError, UnknownNameError, UsageError
 from isoflop.files import append_line, sha256_file, write_json
 from isoflop.laws.table import RunTable, need, table
-from isoflop.specs.architecture import ParameterCount
+from isoflop.specs.architecture import EncoderDecoder, ParameterCount
 from isoflop.specs.run import Run
 
 HEADER = "N,D,loss\n"
@@ -310,12 +310,22 @@ def test_a_count_the_runs_do_not_know_is_refused() -> None:
 
 
 @pytest.mark.parametrize(
-    ("field", "said"), [("tokenizer_sha256", "2 different tokenizers"), ("validation", "2 different validation texts")]
+    ("field", "said"),
+    [
+        ("tokenizer_sha256", "2 different tokenizers"),
+        ("validation", "2 different validation texts or objectives"),
+    ],
 )
 def test_losses_on_different_scales_are_not_fitted_together(field: str, said: str) -> None:
     with pytest.raises(InputError, match=f"{said} cannot be compared; fit them apart"):
         table([run("a", **{field: "x"}), run("b", **{field: "y"})])
     assert table([run("a", **{field: "x"}), run("b"), run("c", role="held_out", **{field: "y"})]).size == 2
+
+
+def test_the_work_of_two_stacks_is_their_own_and_not_six_n() -> None:
+    both = EncoderDecoder(layers=2, width=64, heads=2, head_size=32, hidden=128, vocabulary=1040, context=128)
+    found = table([run("a", architecture=both, parameters=PARTS, compute_flop=3e9), run("b", parameters=PARTS)])
+    np.testing.assert_allclose(found.compute_flop, [3e9, 6 * PARTS.total * 2e7], rtol=1e-12)
 
 
 @pytest.mark.parametrize("field", ["n_params", "n_tokens", "compute_flop"])

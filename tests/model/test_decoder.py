@@ -15,7 +15,7 @@ from isoflop.model.build import build
 from isoflop.model.layers import normalise
 from isoflop.model.rotary import rotary_table, rotate
 from isoflop.specs.architecture import Decoder
-from isoflop.train.objectives import causal
+from isoflop.train.objectives.causal import causal
 
 
 @st.composite

@@ -24,7 +24,7 @@ from isoflop.specs.architecture import Decoder, Routing
 from isoflop.specs.optimizer import Optimizer
 from isoflop.specs.recipe import Recipe
 from isoflop.train.learner import Learner
-from isoflop.train.objectives import causal
+from isoflop.train.objectives.causal import causal
 
 SMALL = Decoder(
     layers=2, width=16, heads=2, kv_heads=1, head_size=8, hidden=24, vocabulary=50, context=12, tied=False,

@@ -9,7 +9,7 @@ from msgspec.structs import replace
 from isoflop.model.build import build
 from isoflop.specs.architecture import Decoder
 from isoflop.specs.layout import Recompute
-from isoflop.train.objectives import causal
+from isoflop.train.objectives.causal import causal
 
 MODEL = Decoder(layers=2, width=48, heads=4, kv_heads=2, head_size=12, hidden=128, vocabulary=90, context=24)
 

@@ -7,9 +7,10 @@ import pytest
 from msgspec.structs import fields, replace
 
 from isoflop.errors import UnknownNameError, UsageError
-from isoflop.specs.architecture import Decoder, Routing
+from isoflop.specs.architecture import Decoder, Encoder, EncoderDecoder, Routing
 from isoflop.specs.divergence import Divergence
 from isoflop.specs.layout import Layout
+from isoflop.specs.objective import Objective
 from isoflop.specs.optimizer import Optimizer
 from isoflop.specs.origin import Origin
 from isoflop.specs.parametrisation import Parametrisation
@@ -19,6 +20,14 @@ from isoflop.specs.schedule import Schedule
 
 MODEL = Decoder(layers=2, width=64, heads=2, kv_heads=2, head_size=32, hidden=192, vocabulary=1024, context=128)
 RECIPE = Recipe(name="rung-1", shards="shards", model=MODEL, n_tokens=100_000, batch_tokens=1024)
+MASKED = replace(
+    RECIPE, model=Encoder(layers=2, width=64, heads=2, head_size=32, hidden=256, vocabulary=1025, context=128)
+)
+SPAN = replace(
+    RECIPE,
+    model=EncoderDecoder(layers=2, width=64, heads=2, head_size=32, hidden=256, vocabulary=1044, context=64),
+    batch_tokens=4480,
+)
 DATA = "a" * 64
 
 
@@ -109,6 +118,9 @@ OTHER_SCHEDULE: dict[str, object] = {
 OTHER_PARAMETRISATION: dict[str, object] = {
     "name": "completep", "base_width": 64, "base_layers": 4, "base_head_size": 16,
 }  # fmt: skip
+OTHER_OBJECTIVE: dict[str, object] = {"name": "prefix", "documents": "separate"}
+OTHER_MASKING: dict[str, object] = {"documents": "separate", "rate": 0.3, "hidden": 0.5, "replaced": 0.2}
+OTHER_SPANS: dict[str, object] = {"name": "prefix", "rate": 0.151, "mean_span": 3.01}
 OTHER_ROUTING: dict[str, object] = {"count": 8, "active": 1, "shared": 64, "balance_loss": 0.02, "router_z_loss": 0.0}
 
 
@@ -126,6 +138,12 @@ def changed() -> dict[str, Recipe]:
         ruled = replace(Parametrisation(name="completep", base_width=32, base_layers=1), **{name: value})
         found[f"parametrisation.{name}"] = replace(RECIPE, parametrisation=ruled)
     del found["parametrisation.name"]  # of the others "completep" is one
+    for name, value in OTHER_OBJECTIVE.items():
+        found[f"objective.{name}"] = replace(RECIPE, objective=Objective(**{name: value}))  # type: ignore[arg-type]
+    for name, value in OTHER_MASKING.items():
+        found[f"masked.{name}"] = replace(MASKED, objective=Objective(**{name: value}))  # type: ignore[arg-type]
+    for name, value in OTHER_SPANS.items():
+        found[f"span.{name}"] = replace(SPAN, objective=Objective(**{name: value}))  # type: ignore[arg-type]
     for name, value in OTHER_ROUTING.items():
         routing = replace(Routing(count=4, active=2), **{name: value})
         found[f"model.experts.{name}"] = replace(RECIPE, model=replace(MODEL, experts=routing))
@@ -133,9 +151,11 @@ def changed() -> dict[str, Recipe]:
 
 
 def test_this_file_knows_every_field_of_a_recipe() -> None:
-    undecisive, inner, fixed = {"name", "shards", "checkpoint"}, {"model", "optimizer", "schedule"}, {"schema"}
+    undecisive, fixed = {"name", "shards", "checkpoint"}, {"schema"}
+    inner = {"model", "optimizer", "schedule", "objective"}
     assert {f.name for f in fields(Recipe)} == set(OTHER) | undecisive | inner | fixed
     assert {f.name for f in fields(Decoder)} == set(OTHER_MODEL)
+    assert {f.name for f in fields(Objective)} == set(OTHER_OBJECTIVE) | set(OTHER_MASKING) | set(OTHER_SPANS)
     assert {f.name for f in fields(Routing)} == set(OTHER_ROUTING)
     assert {f.name for f in fields(Optimizer)} == set(OTHER_OPTIMIZER) | set(OTHER_MUON)
     assert {f.name for f in fields(Schedule)} == set(OTHER_SCHEDULE)
@@ -145,6 +165,7 @@ def test_this_file_knows_every_field_of_a_recipe() -> None:
 def test_the_key_changes_with_everything_that_decides_the_run() -> None:
     keys = {name: recipe.key(data_sha256=DATA) for name, recipe in changed().items()}
     keys["data"] = RECIPE.key(data_sha256="b" * 64)
+    keys["masked"], keys["span"] = MASKED.key(data_sha256=DATA), SPAN.key(data_sha256=DATA)
     keys[""] = RECIPE.key(data_sha256=DATA)
     assert len(set(keys.values())) == len(keys)
 

@@ -53,7 +53,8 @@ def train(
     trained again. Try `isoflop train recipes/tiny.toml`.
 
     Optimizers: `--set optimizer.name=muon`, or adamw. Schedules: `--set schedule.name=cosine`, or linear, inverse-sqrt,
-    wsd (warmup, stable, cooldown). All keys: `isoflop.specs.recipe`.
+    wsd (warmup, stable, cooldown). Objectives: causal or `--set objective.name=prefix` for a decoder, masked for an
+    encoder, span or prefix for an encoder-decoder. All keys: `isoflop.specs.recipe`.
     """
     recipe = load(recipe_file, settings=settings)
     if dry_run:

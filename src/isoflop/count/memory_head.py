@@ -4,7 +4,7 @@ Eager cross-entropy holds 12 bytes a token and word at its peak, whatever the pr
 gradient of the loss by it, and the gradient of the logits (its 16-bit copy comes when the second is gone). Where the
 vocabulary is shared by a tensor-parallel group, torch's loss_parallel makes both in one step that holds a fourth array.
 
-Chunked (`train.objectives`) makes the gradient where the logits stand, a chunk of tokens at a time: 4 bytes a token and
+Chunked (`train.head_loss`) makes the gradient where the logits stand, a chunk of tokens at a time: 4 bytes a token and
 word of one chunk, with 2 for a 16-bit copy, and the whole gradient of head and hidden states from there on. Fused
 kernels keep the logits on the chip (Wijmans et al. 2024, arXiv:2411.09009): only those gradients are left.
 """

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 
 import numpy as np
 from msgspec import Struct
+from msgspec.structs import replace
 
 from isoflop.data.corrupt import NOTHING, Ids
 
@@ -17,10 +18,19 @@ class Batch(Struct, frozen=True, kw_only=True):
     Attributes:
         inputs_ST: tokens read.
         targets_SU: tokens to say; `NOTHING` where there is none.
+        outputs_SU: what the decoder of an encoder-decoder reads, its targets one place on; None elsewhere.
+        prefix_S: tokens of each sequence that are read both ways; None where none are.
+        documents_ST: number of the document that each token is of, where documents are apart; None where they are not.
+        read_per_said: share of the whole batch that is read here over the share that is said here: 1 in the whole.
+            Parts are weighted by what they say, so this is the weight of what is a mean over tokens read.
     """
 
     inputs_ST: Ids
     targets_SU: Ids
+    outputs_SU: Ids | None = None
+    prefix_S: Ids | None = None
+    documents_ST: Ids | None = None
+    read_per_said: float = 1.0
 
     @property
     def said(self) -> int:
@@ -30,5 +40,14 @@ class Batch(Struct, frozen=True, kw_only=True):
     def parts(self, rows: int) -> Iterator["Batch"]:
         """The same in parts of so many sequences, the last perhaps of fewer."""
         for start in range(0, len(self.inputs_ST), rows):
-            some = slice(start, start + rows)
-            yield Batch(inputs_ST=self.inputs_ST[some], targets_SU=self.targets_SU[some])
+            yield self.rows(slice(start, start + rows))
+
+    def rows(self, some: slice) -> "Batch":
+        """Some of its sequences."""
+        picked = {name: value[some] for name in _ARRAYS if (value := getattr(self, name)) is not None}
+        part = Batch(**picked)
+        share = len(part.inputs_ST) / len(self.inputs_ST)
+        return replace(part, read_per_said=share * self.said / part.said if part.said else 0.0)
+
+
+_ARRAYS = tuple(name for name in Batch.__struct_fields__ if name != "read_per_said")

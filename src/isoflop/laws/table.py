@@ -14,6 +14,7 @@ from isoflop.laws.columns import EXTRAS, SPELLINGS, chosen_columns, known_column
 from isoflop.laws.law import Array
 from isoflop.laws.sheet import Sheet
 from isoflop.specs.architecture import Counts
+from isoflop.specs.encoder_decoder import EncoderDecoder
 from isoflop.specs.run import Run
 
 # Nothing real lies outside; a size of 0.4 is one in billions, a loss of 1e300 a run that burst.
@@ -169,7 +170,8 @@ def of_runs(runs: Sequence[Run], *, counts: Counts = "total", source: str = "run
     bits = np.array([run.bits_per_byte or math.nan for run in kept])
     for run in kept:
         size = float(run.parameters.by(counts)) if run.parameters else run.n_params
-        work = run.compute_flop if run.compute_flop is not None and not run.parameters else 6 * size * run.n_tokens
+        told = None if run.parameters and not _two_stacks(run) else run.compute_flop
+        work = 6 * size * run.n_tokens if told is None else told
         for name, value in (("n_params", size), ("n_tokens", run.n_tokens), ("compute_flop", work)):
             if not 0 < value < math.inf:
                 raise InputError(f"{source}: run {run.id}: {name} is {value:g}; it must be positive and finite")
@@ -180,6 +182,11 @@ def of_runs(runs: Sequence[Run], *, counts: Counts = "total", source: str = "run
     return _arrays(n, d, loss, c, [run.id for run in kept])._replace(
         counts=said, dropped=tuple(dropped), source=source, extras={"unique_tokens": unique, "bits_per_byte": bits}
     )
+
+
+def _two_stacks(run: Run) -> bool:
+    """A token passes one of them only, so that its work is no 6 N."""
+    return isinstance(run.architecture, EncoderDecoder)
 
 
 def _counted(runs: Sequence[Run], *, counts: Counts, source: str) -> Counts:
@@ -197,7 +204,7 @@ def _comparable(runs: Sequence[Run], *, source: str) -> None:
     """Losses per token can be compared on one text in one vocabulary only."""
     for name, values in (
         ("tokenizers", {run.tokenizer_sha256 for run in runs} - {None}),
-        ("validation texts", {run.validation for run in runs} - {None}),
+        ("validation texts or objectives", {run.validation for run in runs} - {None}),
     ):
         if len(values) > 1:
             raise InputError(

@@ -1,7 +1,7 @@
 """Everything that decides a training run. Two equal recipes on equal data are the same run."""
 
 from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 from msgspec import Struct, convert, structs, to_builtins
 
@@ -12,6 +12,7 @@ from isoflop.specs.architecture import Decoder, Model
 from isoflop.specs.divergence import Divergence
 from isoflop.specs.engine import Asked
 from isoflop.specs.layout import Layout, Recompute
+from isoflop.specs.objective import CAUSAL, Family, Objective, Row
 from isoflop.specs.optimizer import Optimizer
 from isoflop.specs.origin import Origin
 from isoflop.specs.parametrisation import Parametrisation, scales
@@ -33,8 +34,10 @@ class Recipe(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
     Attributes:
         shards: folder written by `isoflop data tokenize`; it holds the splits `train` and `validation`.
-        n_tokens: tokens to train on, rounded down to whole steps.
-        batch_tokens: tokens of one optimizer step, a multiple of the context.
+        n_tokens: tokens of text to train on, rounded down to whole steps.
+        batch_tokens: tokens of text of one optimizer step, a multiple of what a sequence holds: the context, but where
+            the objective says otherwise (`row`).
+        objective: what is learned; left out, what is usual for the model's family.
         validation_tokens: tokens of the final evaluation, the first of the validation split.
         evaluations: evaluations spread over the run, the final one included.
         precision: of matrix products, weights stay fp32: "fp32"; "bf16"; "fp16" with scaled losses and "fp8" through
@@ -60,6 +63,7 @@ class Recipe(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     model: Model
     n_tokens: int
     batch_tokens: int
+    objective: Objective = Objective()
     optimizer: Optimizer = Optimizer()
     schedule: Schedule = Schedule()
     parametrisation: Parametrisation = Parametrisation()
@@ -86,14 +90,12 @@ class Recipe(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
                 raise UsageError(f"recipe: {name} is {getattr(self, name)}; it must be at least 1")
         if self.seed < 0:
             raise UsageError(f"recipe: seed is {self.seed}; it must be 0 or more")
-        if self.batch_tokens % self.model.context:
+        if self.batch_tokens % self.row.text:
+            raise UsageError(f"recipe: batch_tokens {self.batch_tokens} is not a multiple of {self._of_a_row()}")
+        if self.micro_tokens is not None and self.micro_tokens < self.row.text:
             raise UsageError(
-                f"recipe: batch_tokens {self.batch_tokens} is not a multiple of the context {self.model.context}"
-            )
-        if self.micro_tokens is not None and self.micro_tokens < self.model.context:
-            raise UsageError(
-                f"recipe: micro_tokens is {self.micro_tokens}; a part holds at least one sequence, "
-                f"{self.model.context} tokens"
+                f"recipe: micro_tokens is {self.micro_tokens}; a part holds at least one sequence, {self.row.text} "
+                "tokens"
             )
         dense = isinstance(self.model, Decoder) and not self.model.experts
         if self.recompute == "selective" and not dense:
@@ -104,14 +106,42 @@ class Recipe(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
             raise UsageError(f"recipe: n_tokens {self.n_tokens} is less than one batch of {self.batch_tokens} tokens")
 
     @property
+    def family(self) -> Family:
+        """Of the model."""
+        return cast(Family, self.model.__struct_config__.tag)
+
+    @property
+    def learned(self) -> Objective:
+        """The objective with all that the recipe leaves to the model's family said.
+
+        Raises:
+            UsageError: this model cannot learn it.
+        """
+        return self.objective.settled(self.family)
+
+    @property
+    def row(self) -> Row:
+        """What one sequence takes of the text and gives to the model."""
+        return self.learned.row(self.model.context, self.family)
+
+    @property
     def sequences(self) -> int:
         """Sequences of one step."""
-        return self.batch_tokens // self.model.context
+        return self.batch_tokens // self.row.text
 
     @property
     def steps(self) -> int:
         """Optimizer steps."""
         return self.n_tokens // self.batch_tokens
+
+    def _of_a_row(self) -> str:
+        """The text of one sequence, in words, with what to take where that is not the context."""
+        text, context = self.row.text, self.model.context
+        if text == context:
+            return f"the context {context}"
+        less = self.batch_tokens // text * text
+        near = f"{less} or {less + text}" if less else f"{text}"
+        return f'the {text} tokens of text that a sequence of "{self.learned.name}" holds; take {near}'
 
     def key(self, *, data_sha256: str) -> str:
         """Identity of the run: equal recipes on equal data share it, wherever the shards lie."""
@@ -123,6 +153,10 @@ class Recipe(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         decisive = _without(decisive, _ADDED)
         decisive["optimizer"] = _without(structs.asdict(typed.optimizer), optimizer.ADDED)
         decisive["schedule"] = _without(structs.asdict(planned), schedule.ADDED)
+        if typed.learned == CAUSAL:
+            del decisive["objective"]
+        else:
+            decisive["objective"] = {"name": typed.learned.name, **typed.learned.unusual}
         decisive["model"] = _without(to_builtins(typed.model), architecture.ADDED)
         if typed.origin is not None:  # what is taken decides, not where it lies
             decisive["origin"] = {"take": typed.origin.take, "sha256": typed.origin.sha256}

@@ -39,14 +39,18 @@ class Run(Struct, frozen=True, kw_only=True):
         id: folder name of our runs, row name of published ones.
         key: `Recipe.key` of our runs.
         n_params: parameters as `counts` says.
-        n_tokens: tokens seen in training, those before its origin among them.
+        n_tokens: tokens of text seen in training, whatever the objective made of them, those before its origin among
+            them.
         unique_tokens: different tokens among them; less than `n_tokens` where data was repeated.
-        compute_flop: 6 * n_params * n_tokens, the work by the laws' convention.
+        compute_flop: 6 * n_params * n_tokens, the work by the laws' convention; of an encoder-decoder, whose tokens
+            pass one of its stacks only, the work of its products.
         spent_flop: the part of it since the origin; None where that is all.
-        model_flop: work by `count.flops` since the origin, attention included as the full square.
+        model_flop: work by `count.flops` since the origin, attention included as the full square, the head on what is
+            said alone.
         loss_nats: validation loss per token at the end, on `validation`; None until finished.
-        bits_per_byte: the same loss per byte of text.
-        validation: what the loss was measured on, e.g. "validation:262144@<sha256 of the split>".
+        bits_per_byte: the same loss per byte of text; None where what is said is no text in its order.
+        validation: what the loss was measured on, e.g. "validation:262144@<sha256 of the split>", with what is said of
+            it in front where that is not every next token, "prefix of ...": only losses of equal names may be compared.
         tokenizer_sha256: the vocabulary a loss per token depends on.
         engine: what its steps are computed with; None for runs older than that, and published ones.
         wall_s: seconds in all, over every resume, evaluations and checkpoints included.

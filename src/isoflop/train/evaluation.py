@@ -4,50 +4,55 @@ import math
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 
-import numpy as np
-import numpy.typing as npt
 import torch
 from msgspec import Struct
+from torch import nn
 
-from isoflop.data.loader import Windows
-from isoflop.model.decoder import Decoder
-from isoflop.train.objectives import causal
+from isoflop.errors import InputError
+from isoflop.train.task import Validation
 
 _BATCH_TOKENS = {"cpu": 2**12, "cuda": 2**16}
 
 
 class Evaluation(Struct, frozen=True, kw_only=True):
-    """Cross-entropy per token and, independent of the tokenizer, bits per byte of text."""
+    """Cross-entropy per token said and, independent of the tokenizer, bits per byte of text.
+
+    Attributes:
+        bits_per_byte: None where what is said is no text in its order, so that it is no code for one.
+        n_tokens: tokens said.
+    """
 
     loss_nats: float
-    bits_per_byte: float
+    bits_per_byte: float | None
     n_tokens: int
 
 
 @torch.no_grad()
 def evaluate(
-    model: Decoder,
-    windows: Windows,
+    model: nn.Module,
+    validation: Validation,
     *,
     every: int,
-    token_bytes: npt.NDArray[np.int64],
     device: torch.device,
     precision: Callable[[], AbstractContextManager[object]],
     should_stop: Callable[[], bool],
 ) -> Evaluation | None:
-    """Predict every token of one window in `every` once; None where it was stopped on the way.
+    """Say what is to be said of one window in `every` once; None where it was stopped on the way.
 
-    Windows are thinned evenly and not cut off, because the first of a split may be one long unusual document.
+    Raises:
+        InputError: in so short a text there was nothing to say.
     """
-    nats, n_tokens, n_bytes = 0.0, 0, 0
-    rows = max(1, _BATCH_TOKENS[device.type] // windows.context)
-    for inputs, targets in windows.batches(rows * every):
+    nats, said, n_bytes = 0.0, 0, 0
+    for batch in validation.batches(max(1, _BATCH_TOKENS[device.type] // validation.text), every=every):
         if should_stop():
             return None
-        x_BT, y_BT = (torch.from_numpy(np.ascontiguousarray(part[::every])).to(device) for part in (inputs, targets))
         with precision():
-            _, mean = causal(model, x_BT, y_BT, 0.0)
-        nats += mean.item() * y_BT.numel()
-        n_tokens += y_BT.numel()
-        n_bytes += int(token_bytes[targets[::every]].sum())
-    return Evaluation(loss_nats=nats / n_tokens, bits_per_byte=nats / math.log(2) / n_bytes, n_tokens=n_tokens)
+            nats += validation.nats(model, batch, device) * batch.said
+        said += batch.said
+        n_bytes += validation.bytes_said(batch) or 0
+    if not said:
+        raise InputError(
+            f"validation text of {validation.text} tokens a window: nothing in it is to be said. Give more"
+        )
+    bits = nats / math.log(2) / n_bytes if n_bytes else None
+    return Evaluation(loss_nats=nats / said, bits_per_byte=bits, n_tokens=said)

@@ -145,7 +145,7 @@ class Learner:
 
     def _gradients(self, batch: Batch) -> float:
         """In parts, each weighted by what it says: the sums of the whole batch but for their order."""
-        said, nats = batch.said, torch.zeros((), dtype=torch.float64, device=self.device)
+        said, nats = batch.said or 1, torch.zeros((), dtype=torch.float64, device=self.device)
         for part in batch.parts(self.engine.rows):
             share = part.said / said
             with precision.products(self.engine.precision, self.device):

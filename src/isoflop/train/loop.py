@@ -11,7 +11,7 @@ from pathlib import Path
 from msgspec import structs
 
 from isoflop.data.shards import Shards, open_shards
-from isoflop.errors import IsoflopError, PreemptedError, ResourceError, StoppedError, UsageError
+from isoflop.errors import IsoflopError, PreemptedError, ResourceError, StoppedError
 from isoflop.specs.recipe import Recipe
 from isoflop.specs.run import Run, Status
 from isoflop.train import origin, record
@@ -20,6 +20,7 @@ from isoflop.train.interrupt import listening
 from isoflop.train.learner import reproducible
 from isoflop.train.micro import ran_out
 from isoflop.train.session import Session
+from isoflop.train.task import check
 
 
 def train(
@@ -80,14 +81,10 @@ def _open(recipe: Recipe) -> Shards:
 
     Raises:
         InputError: they are missing or damaged.
-        UsageError: their vocabulary is larger than the model's.
+        UsageError: the model's vocabulary is too small for them and what is learned.
     """
     shards = open_shards(Path(recipe.shards))
-    if shards.header.vocabulary > recipe.model.vocabulary:
-        raise UsageError(
-            f"recipe: model.vocabulary is {recipe.model.vocabulary}, but {recipe.shards} is written in "
-            f"{shards.header.vocabulary} tokens; set it to at least that"
-        )
+    check(recipe, shards)
     return shards
 
 

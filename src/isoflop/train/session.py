@@ -9,9 +9,8 @@ import torch
 from msgspec import structs
 
 from isoflop import stamp
-from isoflop.count.flops import flops_per_token
 from isoflop.count.parameters import parameters
-from isoflop.data.loader import Windows
+from isoflop.count.text import flop_per_text_token, law_flop_per_text_token
 from isoflop.data.shards import Shards
 from isoflop.specs.origin import Ancestor
 from isoflop.specs.parametrisation import scales
@@ -26,7 +25,7 @@ from isoflop.train.journal import Journal
 from isoflop.train.keeper import Keeper
 from isoflop.train.learner import Learner, pick_device
 from isoflop.train.predicted import here, sentence
-from isoflop.train.task import Batches
+from isoflop.train.task import Batches, Validation, introduced
 
 _PARTIAL = 8  # an evaluation before the final one predicts every eighth of its windows
 
@@ -57,14 +56,9 @@ class Session:
         self._begins = ancestor.begins if ancestor else 0
         self._skipped = ancestor.skipped_steps if ancestor else 0
         self._batches = Batches(recipe, shards)
-        self._windows = Windows(
-            shards.tokens("validation"),
-            context=recipe.model.context,
-            limit_tokens=recipe.validation_tokens,
-            token_bytes=shards.tokenizer.token_bytes,
-        )
-        self._flop_per_token = flops_per_token(recipe.model, sequence=recipe.model.context).total
-        self._active_params = parameters(recipe.model).active  # all of them, but in a mixture of experts
+        self._validation = Validation(recipe, shards)
+        self._flop_per_token = flop_per_text_token(recipe)
+        self._law_flop_per_token = law_flop_per_text_token(recipe)
         watch = Watch(vocabulary=recipe.model.vocabulary, steps=recipe.steps, rule=recipe.divergence)
         self.counters = Counters(watch=watch, step=self._begins)
         self.journal = Journal(
@@ -132,7 +126,7 @@ class Session:
         n_tokens, train_s = own_steps * self.recipe.batch_tokens, self.counters.train_s
         rate = n_tokens / train_s if train_s else None
         peak, wall_s = self.journal.gauges.peak(), self.journal.wall_s()
-        spent_flop = 6.0 * self._active_params * n_tokens
+        spent_flop = self._law_flop_per_token * n_tokens
         # How much of what a foreign order of data showed is shown again, nobody has counted.
         known = before is None or before.fresh or self._skipped
         return structs.replace(
@@ -169,7 +163,7 @@ class Session:
             architecture=recipe.model,
             parameters=counted,
             tokenizer_sha256=header.tokenizer_sha256,
-            validation=f"validation:{self._windows.n_tokens}@{header.splits['validation'].sha256}",
+            validation=self._validation.name,
             learning_rate=optim.learning_rate(recipe, counted),
             batch_tokens=recipe.batch_tokens,
             steps=recipe.steps,
@@ -197,6 +191,8 @@ class Session:
             self.journal.say("note", text=f"from run {before.run} at step {before.step}, {what}")
         if ruled := scales(self.recipe.parametrisation, self.recipe.model).describe():
             self.journal.say("note", text=ruled)
+        if said := introduced(self.recipe):
+            self.journal.say("note", text=said)
         if self.recipe.optimizer.learning_rate is None:
             usual = self.recipe.optimizer.name != "muon" and self.recipe.schedule.name == "wsd"
             of = "" if usual else ", which is of AdamW with warmup-stable-decay: try others"
@@ -269,9 +265,8 @@ class Session:
         with self.journal.aside("evaluation_s"):
             found = evaluate(
                 learner.model,
-                self._windows,
+                self._validation,
                 every=1 if self.counters.step == self.recipe.steps else _PARTIAL,
-                token_bytes=self.shards.tokenizer.token_bytes,
                 device=learner.device,
                 precision=learner.evaluating,
                 should_stop=should_stop,

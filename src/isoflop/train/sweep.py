@@ -13,8 +13,8 @@ from typing import Literal, TypeAlias
 from msgspec import Struct, structs
 
 from isoflop import files
-from isoflop.count.flops import flops_per_token
 from isoflop.count.parameters import parameters
+from isoflop.count.text import flop_per_text_token
 from isoflop.data.shards import open_shards
 from isoflop.errors import IsoflopError, UsageError
 from isoflop.specs.recipe import Recipe
@@ -71,9 +71,7 @@ class Place:
 
     def __init__(self, recipe: Recipe, *, key: str, folder: Path) -> None:
         self.recipe, self.key, self.folder = recipe, key, folder
-        self.flop = (
-            flops_per_token(recipe.model, sequence=recipe.model.context).total * recipe.steps * recipe.batch_tokens
-        )
+        self.flop = flop_per_text_token(recipe) * recipe.steps * recipe.batch_tokens
         self.run = store.read(folder)
         if self.run is not None and self.run.key != key:
             self.run = None

@@ -1,35 +1,150 @@
-"""What a recipe learns and from which tokens: its batches, and the loss of a part of one."""
+"""What a recipe learns and from which tokens: its batches, the loss of a part of one, and what it is judged by."""
 
+from collections.abc import Iterator
+
+import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from isoflop.data.batch import Batch
-from isoflop.data.loader import Loader
+from isoflop.data.corrupt import NOTHING, Ids, Place
+from isoflop.data.loader import Loader, Windows
 from isoflop.data.shards import Shards
-from isoflop.model.decoder import Decoder
+from isoflop.errors import UsageError
+from isoflop.specs.objective import CAUSAL
 from isoflop.specs.recipe import Recipe
-from isoflop.train.objectives import causal
+from isoflop.train import objectives
+from isoflop.train.head_loss import HeadLoss
+from isoflop.train.objectives import Part
 
 
 class Batches:
-    """The recipe's batches as a pure function of the step."""
+    """The recipe's batches as a pure function of the step; ranks take shares whose union is the batch of one."""
 
-    def __init__(self, recipe: Recipe, shards: Shards) -> None:
+    def __init__(self, recipe: Recipe, shards: Shards, *, rank: int = 0, world: int = 1) -> None:
+        row = recipe.row
         self._tokens = Loader(
-            shards.tokens("train"), context=recipe.model.context, sequences=recipe.sequences, seed=recipe.seed
+            shards.tokens("train"),
+            context=row.text,
+            sequences=recipe.sequences,
+            seed=recipe.seed,
+            rank=rank,
+            world=world,
         )
+        self._seed = recipe.seed
+        self._objective = objectives.load(str(recipe.learned.name))
+        self._terms = objectives.terms(recipe, text_vocabulary=shards.header.vocabulary)
 
     def batch(self, step: int) -> Batch:
         """Of a step counted from 0."""
-        inputs_ST, targets_ST = self._tokens.batch(step)
-        return Batch(inputs_ST=inputs_ST, targets_SU=targets_ST)
+        text_ST, next_ST = self._tokens.batch(step)
+        place = Place(seed=self._seed, step=step, first_row=self._tokens.first)
+        return self._objective.batch(text_ST, next_ST, place, self._terms)
 
     def unique_tokens(self, steps: int) -> int:
         """Different tokens seen in so many steps."""
         return self._tokens.unique_tokens(steps)
 
 
-def loss(recipe: Recipe, model: Decoder, part: Batch, device: torch.device) -> tuple[Tensor, Tensor]:
+class Validation:
+    """The text that a recipe's model is judged by, corrupted alike in every run that learns the same.
+
+    Attributes:
+        name: equal for losses that may be compared: on equal text, of equal objectives.
+        text: tokens of one window.
+    """
+
+    def __init__(self, recipe: Recipe, shards: Shards) -> None:
+        self.text = recipe.row.text
+        self._token_bytes = shards.tokenizer.token_bytes
+        self._windows = Windows(
+            shards.tokens("validation"),
+            context=self.text,
+            limit_tokens=recipe.validation_tokens,
+            token_bytes=self._token_bytes,
+        )
+        self._objective = objectives.load(str(recipe.learned.name))
+        self._terms = objectives.terms(recipe, text_vocabulary=shards.header.vocabulary)
+        of = f"validation:{self._windows.n_tokens}@{shards.header.splits['validation'].sha256}"
+        self.name = of if recipe.learned == CAUSAL else f"{described(recipe)} of {of}"
+
+    def batches(self, rows: int, *, every: int) -> Iterator[Batch]:
+        """One window in `every`, at most `rows` at a time.
+
+        Windows are thinned evenly and not cut off, because the first of a split may be one long unusual document. How
+        a window is corrupted hangs on its number alone.
+        """
+        first_row = 0
+        for text_ST, next_ST in self._windows.batches(rows * every):
+            place = Place(seed=0, step=0, first_row=first_row)
+            first_row += len(text_ST)
+            yield self._objective.batch(text_ST, next_ST, place, self._terms).rows(slice(None, None, every))
+
+    def nats(self, model: nn.Module, batch: Batch, device: torch.device) -> float:
+        """Mean over what is said."""
+        return self._objective.loss(model, _there(batch, device), HeadLoss())[1].item()
+
+    def bytes_said(self, batch: Batch) -> int | None:
+        """Bytes of text in what is said; None where bits per byte mean nothing."""
+        if not self._objective.SAYS_TEXT:
+            return None
+        return int(self._token_bytes[batch.targets_SU[batch.targets_SU != NOTHING]].sum())
+
+
+def described(recipe: Recipe) -> str:
+    """What is learned, and what is unusual of it, as a validation's name has it: "masked(rate=0.3)"."""
+    unusual = recipe.learned.unusual.items()
+    inside = [f"{name}={value if isinstance(value, str) else float(value)}" for name, value in unusual]
+    if recipe.learned.name == "prefix" and recipe.row.outputs:
+        inside = ["halves"]  # another question than a decoder's, whose prefixes are of any length
+    return f"{recipe.learned.name}({', '.join(inside)})" if inside else str(recipe.learned.name)
+
+
+def introduced(recipe: Recipe) -> str:
+    """What to say of what is learned; nothing of what every decoder learned before there was a choice."""
+    learned, row = recipe.learned, recipe.row
+    if learned == CAUSAL:
+        return ""
+    rule = "" if recipe.objective.name else f" as is usual for an {recipe.family}"
+    sizes = f"{row.inputs} tokens read" + (f", {row.outputs} written" if row.outputs else "")
+    foreign = recipe.optimizer.learning_rate is None and learned.name != "causal"
+    rate = ". The rule for learning rates is of decoders that say every token: try others" if foreign else ""
+    return f"objective {described(recipe)}{rule}: {row.text} tokens of text make {sizes}, {row.said:g} said{rate}"
+
+
+def loss(recipe: Recipe, model: nn.Module, part: Batch, device: torch.device) -> tuple[Tensor, Tensor]:
     """What to minimise on a part of a batch, its mean over what is said, and the cross-entropy alone, in nats."""
-    inputs_ST, targets_ST = (torch.from_numpy(ids).to(device) for ids in (part.inputs_ST, part.targets_SU))
-    return causal(model, inputs_ST, targets_ST, recipe.optimizer.z_loss, recipe.loss_head)
+    head = HeadLoss(z_loss=recipe.optimizer.z_loss, loss_head=recipe.loss_head)
+    return objectives.load(str(recipe.learned.name)).loss(model, _there(part, device), head)
+
+
+def check(recipe: Recipe, shards: Shards) -> None:
+    """Hold the model's vocabulary against the text's and what the objective needs besides.
+
+    Raises:
+        UsageError: it is too small.
+    """
+    text, extra = shards.header.vocabulary, recipe.row.extra_ids
+    if recipe.model.vocabulary >= text + extra:
+        return
+    besides = f', and "{recipe.learned.name}" needs {extra} more for what stands in place of text' if extra else ""
+    raise UsageError(
+        f"recipe: model.vocabulary is {recipe.model.vocabulary}, but {recipe.shards} is written in {text} "
+        f"tokens{besides}; set it to at least {text + extra}"
+    )
+
+
+def _there(batch: Batch, device: torch.device) -> Part:
+    """A batch where the model lives."""
+
+    def moved(ids: Ids) -> Tensor:
+        return torch.from_numpy(np.ascontiguousarray(ids)).to(device)
+
+    return Part(
+        inputs_BT=moved(batch.inputs_ST),
+        targets_BU=moved(batch.targets_SU),
+        outputs_BU=None if batch.outputs_SU is None else moved(batch.outputs_SU),
+        prefix_B=None if batch.prefix_S is None else moved(batch.prefix_S),
+        documents_BT=None if batch.documents_ST is None else moved(batch.documents_ST),
+        read_per_said=batch.read_per_said,
+    )

@@ -38,7 +38,7 @@ from isoflop.specs.layout import Layout, Training
 from isoflop.specs.optimizer import Optimizer
 from isoflop.specs.recipe import Recipe
 from isoflop.train import optim
-from isoflop.train.objectives import causal
+from isoflop.train.objectives.causal import causal
 
 
 class Check(Struct, frozen=True, kw_only=True):
