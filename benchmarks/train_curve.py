@@ -25,6 +25,7 @@ from isoflop.data.loader import Loader
 from isoflop.data.shards import open_shards
 from isoflop.data.tokenization import tokenize
 from isoflop.model.build import build
+from isoflop.specs.architecture import Decoder
 from isoflop.specs.recipe import Recipe
 from isoflop.train.learner import Learner, reproducible
 
@@ -79,6 +80,7 @@ def curve(run: Recipe, batches: list[Batch]) -> Curve:
 
 def reference(run: Recipe, batches: list[Batch], dtype: torch.dtype) -> Curve:
     """The reference's, from the same first weights."""
+    assert isinstance(run.model, Decoder)
     with reproducible(run):
         weights = dict(build(run.model, seed=run.seed).named_parameters())
         return np.array(Reference(run.model, weights, dtype=dtype).losses(batches, run.optimizer))

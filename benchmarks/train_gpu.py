@@ -24,6 +24,7 @@ from isoflop.specs.architecture import Decoder
 from isoflop.specs.layout import Layout, Training
 from isoflop.specs.optimizer import Optimizer
 from isoflop.specs.recipe import Recipe
+from isoflop.train.compiled import compile_blocks
 from isoflop.train.learner import Learner, reproducible
 from isoflop.train.meter import measure_matmul
 
@@ -66,8 +67,7 @@ def steps(run: Recipe, *, count: int, compiled: bool) -> list[float]:
     random = np.random.default_rng(run.seed)
     learner = Learner(run, peak_learning_rate=1e-4)
     if compiled:
-        for block in learner.model.blocks:
-            block.compile()
+        compile_blocks(learner.model)
     took = []
     for step in range(WARM + count):
         if step == WARM:

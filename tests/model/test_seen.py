@@ -8,7 +8,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from msgspec.structs import replace
 from torch import Tensor
-from torch.nn.attention.flex_attention import flex_attention
 from torch.utils.flop_counter import FlopCounterMode
 
 from isoflop.count.flops import flops_per_token
@@ -51,7 +50,7 @@ def naive(q: Tensor, k: Tensor, v: Tensor, rule: dict[str, object]) -> Tensor:
         for t in range(T):
             keys = []
             for u in range(T):
-                sees = u <= t or not rule["causal"]
+                sees: bool | Tensor = u <= t or not rule["causal"]
                 sees = sees or (isinstance(prefix, Tensor) and u < prefix[b])
                 sees = sees and (not isinstance(window, int) or abs(t - u) < window)
                 if sees and (not isinstance(documents, Tensor) or documents[b, t] == documents[b, u]):
@@ -99,7 +98,7 @@ def tokens(rows: int = 1, length: int = 20, seed: int = 0) -> Tensor:
 def test_documents_packed_are_the_documents_alone(spec: Decoder) -> None:
     whole, text = model(spec), tokens()
     packed = whole(text, documents_BT=torch.tensor([[0] * 7 + [2] * 4 + [5] * 9]))
-    alone = torch.cat([whole(part) for part in text.split((7, 4, 9), dim=1)], dim=1)
+    alone = torch.cat([whole(part) for part in text.split_with_sizes((7, 4, 9), dim=1)], dim=1)
     # Each stands elsewhere when packed: rotary scores know distances only, up to fp32, in which angles are kept.
     torch.testing.assert_close(packed, alone, rtol=1e-4, atol=1e-5)
 
@@ -159,7 +158,7 @@ def test_windows_are_counted_as_they_lie(layers: int, full_every: int | None) ->
     spec = replace(SMALL, layers=layers, window=4, full_every=full_every)
     windows = [None if full_every and (layer + 1) % full_every == 0 else 4 for layer in range(layers)]
     assert list(spec.windows) == windows
-    counted = [block.attention.window for block in spec.transformer().decoder for _ in range(block.layers)]  # type: ignore[union-attr]
+    counted = [block.attention.window for block in spec.transformer().decoder for _ in range(block.layers)]
     assert sorted(counted, key=str) == sorted(windows, key=str)
     assert parameters(spec) == parameters(replace(spec, window=None, full_every=None))
     keys = sum(sum(min(t + 1, window or 20) for t in range(20)) / 20 for window in windows)
@@ -184,14 +183,10 @@ def test_the_load_of_experts_is_what_they_were_chosen_for() -> None:
     assert build(SMALL, seed=0).expert_load() is None
 
 
-@pytest.mark.slow
-@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU: compiling for a CPU takes half a minute")
 def test_the_compiled_kernel_says_the_same_as_the_mask() -> None:
-    rule = {"causal": True, "window": 150, "documents_BT": torch.tensor([[0] * 100 + [1] * 200])}
-    text = torch.zeros(1, 300, dtype=torch.long)
-    q, k, v = (torch.randn(1, 300, heads, 32) for heads in (4, 2, 2))
+    rule = {"causal": True, "window": 150, "documents_BT": torch.tensor([[0] * 100 + [1] * 200], device="cuda")}
+    text = torch.zeros(1, 300, dtype=torch.long, device="cuda")
+    q, k, v = (torch.randn(1, 300, heads, 32, device="cuda") for heads in (4, 2, 2))
     blocks, mask = (seen(text, flex=flex, **rule) for flex in (True, False))  # type: ignore[arg-type]
-    heads = [part.transpose(1, 2) for part in (q, k, v)]
-    with torch.no_grad():
-        ours = torch.compile(flex_attention)(*heads, block_mask=blocks.blocks, enable_gqa=True)
-    torch.testing.assert_close(ours.transpose(1, 2).flatten(2), attend(q, k, v, mask), rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(attend(q, k, v, blocks), attend(q, k, v, mask), rtol=1e-3, atol=1e-3)

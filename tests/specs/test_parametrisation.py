@@ -79,4 +79,6 @@ def test_the_page_s_large_recipe_is_four_times_as_wide_and_twice_as_deep_as_its_
     ruled = scales(recipe.parametrisation, recipe.model)
     assert (ruled.width, ruled.depth, ruled.attention) == (4.0, 2.0, None)
     small = load(TINY).model
+    assert isinstance(small, Decoder)
+    assert isinstance(recipe.model, Decoder)
     assert recipe.model.hidden / small.hidden == recipe.model.heads / small.heads == recipe.model.kv_heads == 4

@@ -262,13 +262,17 @@ def test_the_weights_on_the_same_data_go_on_in_their_order(recipe: Recipe, home:
 def test_a_longer_context_raises_theta_so_that_the_slowest_frequency_is_stretched_as_far(
     recipe: Recipe, home: Path, tmp_path: Path
 ) -> None:
+    def theta(found: Recipe) -> float:
+        assert isinstance(found.model, Decoder)
+        return found.model.rope_theta
+
     again = anew(at(recipe, home, 30), n_tokens=10 * BATCH, context=4 * CONTEXT)
-    size, theta = MODEL.head_size, again.model.rope_theta
-    slowest, before = theta ** -((size - 2) / size), MODEL.rope_theta ** -((size - 2) / size)
+    size = MODEL.head_size
+    slowest, before = theta(again) ** -((size - 2) / size), MODEL.rope_theta ** -((size - 2) / size)
     assert before / slowest == pytest.approx(4)
     assert train(again, folder=tmp_path / "long").status == "finished"
-    assert anew(at(recipe, home, 30), n_tokens=10 * BATCH, context=64, rope_theta=5e5).model.rope_theta == 5e5
-    assert anew(at(recipe, home, 30), n_tokens=10 * BATCH, context=8).model.rope_theta == MODEL.rope_theta
+    assert theta(anew(at(recipe, home, 30), n_tokens=10 * BATCH, context=64, rope_theta=5e5)) == 5e5
+    assert theta(anew(at(recipe, home, 30), n_tokens=10 * BATCH, context=8)) == MODEL.rope_theta
     with pytest.raises(UsageError, match="head_size 2 has one rotary frequency"):
         ntk_theta(1e4, stretch=2.0, head_size=2)
 

@@ -17,8 +17,8 @@ from isoflop.specs.engine import Computed, Engine
 from isoflop.specs.optimizer import Optimizer
 from isoflop.specs.recipe import Recipe
 from isoflop.train import task
+from isoflop.train.head_loss import HeadLoss
 from isoflop.train.learner import Learner, Step, reproducible
-from isoflop.train.objectives import chosen
 
 MODEL = Decoder(layers=2, width=32, heads=2, kv_heads=1, head_size=16, hidden=64, vocabulary=97, context=32)
 RECIPE = Recipe(
@@ -83,7 +83,7 @@ def test_parts_that_say_unequally_much_are_weighted_by_what_they_say(
 
     def masked(recipe: Recipe, model: Model, part: Batch, device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
         inputs, targets = (torch.from_numpy(ids).to(device) for ids in (part.inputs_ST, part.targets_SU))
-        return chosen(model, inputs, targets, recipe.optimizer.z_loss)
+        return HeadLoss(z_loss=recipe.optimizer.z_loss).chosen(model, model(inputs), targets)
 
     monkeypatch.setattr(task, "loss", masked)
     some = batch()

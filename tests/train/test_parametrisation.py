@@ -18,12 +18,13 @@ from isoflop.model.decoder import Block
 from isoflop.model.decoder import Decoder as Model
 from isoflop.model.parametrise import parametrise
 from isoflop.specs.architecture import Decoder, Routing
+from isoflop.specs.architecture import Model as Trained
 from isoflop.specs.optimizer import Optimizer
 from isoflop.specs.parametrisation import Parametrisation, scales
 from isoflop.specs.recipe import Recipe
 from isoflop.train import optim
 from isoflop.train.learner import Learner, reproducible
-from isoflop.train.objectives import causal
+from isoflop.train.objectives.causal import causal
 from isoflop.train.optim import Updater
 
 MODEL = Decoder(layers=2, width=32, heads=2, kv_heads=1, head_size=16, hidden=64, vocabulary=64, context=16)
@@ -39,7 +40,8 @@ def _model(*, width: int = 32, layers: int = 2, tied: bool = True, head_size: in
     )
 
 
-def build(model: Decoder, *, seed: int, parametrisation: Parametrisation = STANDARD) -> Model:
+def build(model: Trained, *, seed: int, parametrisation: Parametrisation = STANDARD) -> Model:
+    assert isinstance(model, Decoder)
     built = build_standard(model, seed=seed)
     parametrise(built, scales(parametrisation, model))
     return built

@@ -52,6 +52,7 @@ def test_losses_of_training_are_those_of_the_plain_reference_in_double_precision
     qk_norm: bool, kv_heads: int, tied: bool, z_loss: float
 ) -> None:
     recipe = a_recipe(qk_norm=qk_norm, kv_heads=kv_heads, tied=tied, z_loss=z_loss)
+    assert isinstance(recipe.model, Decoder)
     weights = dict(build(recipe.model, seed=recipe.seed).named_parameters())
     truth = Reference(recipe.model, weights, dtype=torch.float64).losses(batches(), recipe.optimizer)
     with reproducible(recipe):

@@ -40,7 +40,7 @@ def _std(spec: specs.Model, name: str, weight: Tensor) -> float:
         if name == "embedding.weight":
             return 1.0
         if name.endswith("relative.weight"):
-            return spec.width**-0.5
+            return float(spec.width**-0.5)
     residual: float = _writers(spec, name) ** -0.5 if name.endswith(_INTO_THE_STREAM) else 1.0
     fan_in_scale: float = weight.shape[-1] ** -0.5
     return residual * fan_in_scale

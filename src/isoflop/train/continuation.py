@@ -11,7 +11,7 @@ old). A checkpoint at its peak has nothing to rise to. To replay old data is a m
 from msgspec import Struct, structs
 
 from isoflop.errors import UsageError
-from isoflop.specs.architecture import Decoder
+from isoflop.specs.architecture import Decoder, Model
 from isoflop.specs.origin import Origin
 from isoflop.specs.recipe import Recipe
 from isoflop.specs.schedule import CooldownShape, Schedule
@@ -133,7 +133,7 @@ def anew(
     )
 
 
-def _reaching(model: Decoder, context: int, rope_theta: float | None) -> Decoder:
+def _reaching(model: Model, context: int, rope_theta: float | None) -> Model:
     """The model with this context, and with rotary positions for it."""
     if context == model.context and rope_theta is None:
         return model

@@ -11,6 +11,7 @@ from msgspec import Struct, structs
 from isoflop.data.batch import Batch
 from isoflop.errors import InputError, UsageError
 from isoflop.model.build import build
+from isoflop.model.decoder import Decoder
 from isoflop.model.parametrise import parametrise
 from isoflop.specs.engine import Engine
 from isoflop.specs.parametrisation import scales
@@ -75,7 +76,8 @@ class Learner:
         recipe = self.recipe
         self.engine = engine
         self.model = build(recipe.model, seed=recipe.seed, device=self.device, recompute=recipe.recompute)
-        parametrise(self.model, scales(recipe.parametrisation, recipe.model))
+        if isinstance(self.model, Decoder):  # no other has rules
+            parametrise(self.model, scales(recipe.parametrisation, recipe.model))
         if engine.precision == "fp8":
             precision.to_fp8(self.model)
         self.updater = Updater(self.model, recipe, peak_learning_rate=self.peak_learning_rate)

@@ -111,7 +111,7 @@ def _set_rate(group: dict[str, Any], rate: float) -> None:
 
 def muon_weights(model: nn.Module) -> list[str]:
     """Names of the matrices inside the blocks: all but embedding, head, norms and biases."""
-    return [name for name, weight in model.named_parameters() if weight.ndim == 2 and name.startswith("blocks.")]
+    return [name for name, weight in model.named_parameters() if weight.ndim == 2 and "blocks." in name]
 
 
 def _rows(model: nn.Module, name: str) -> list[int] | None:
