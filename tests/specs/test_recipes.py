@@ -23,6 +23,8 @@ RECIPES = sorted(FOLDER.glob("*.toml"))
 PUBLISHED = {
     "llama-1b-8gpu": 1_235_814_400,  # Llama-3.2-1B's safetensors
     "mixtral-like": 46_702_792_704,  # Mixtral-8x7B-v0.1's
+    "bert-base": 109_514_298,  # BertForMaskedLM of bert-base-uncased
+    "t5-base": 247_577_856,  # t5-v1_1-base
 }
 DEVICE_BYTES = 80e9  # of the devices that the planned ones name
 
@@ -77,7 +79,9 @@ def test_the_large_ones_take_20_tokens_for_each_parameter_that_a_token_uses(name
 
 
 def test_the_rates_that_the_comments_name_are_the_rules() -> None:
-    tiny, llama, mixtral = (parameters(recipe(name).model) for name in ("tiny", "llama-1b-8gpu", "mixtral-like"))
+    names = ("tiny", "llama-1b-8gpu", "mixtral-like", "t5-base")
+    tiny, llama, mixtral, t5 = (parameters(recipe(name).model) for name in names)
+    assert hyperparameters.learning_rate(n_params=t5.total) == pytest.approx(0.0011, rel=0.05)
     assert hyperparameters.learning_rate(n_params=tiny.total) == pytest.approx(0.0112, rel=5e-3)
     assert hyperparameters.learning_rate(n_params=llama.total) == pytest.approx(0.00063, rel=1e-2)
     assert hyperparameters.learning_rate(n_params=mixtral.active) == pytest.approx(3e-4, rel=0.05)
