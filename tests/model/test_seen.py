@@ -64,6 +64,7 @@ def naive(q: Tensor, k: Tensor, v: Tensor, rule: dict[str, object]) -> Tensor:
 @given(narrowings(), st.integers(0, 2**31))
 @settings(max_examples=30, deadline=None)
 @pytest.mark.parametrize("flex", [False, True])
+@pytest.mark.filterwarnings("ignore:flex_attention called without torch.compile")
 def test_attention_is_the_softmax_over_the_keys_that_are_seen(flex: bool, rule: dict[str, object], seed: int) -> None:
     random, length = torch.Generator().manual_seed(seed), int(str(rule["length"]))
     q, k, v = (torch.randn(2, length, heads, 8, generator=random) for heads in (4, 2, 2))

@@ -16,6 +16,7 @@ from isoflop.specs.origin import Origin
 from isoflop.specs.parametrisation import Parametrisation
 from isoflop.specs.recipe import Recipe
 from isoflop.specs.recipe_file import load, parse
+from isoflop.specs.rotary import Linear
 from isoflop.specs.schedule import Schedule
 
 MODEL = Decoder(layers=2, width=64, heads=2, kv_heads=2, head_size=32, hidden=192, vocabulary=1024, context=128)
@@ -102,7 +103,7 @@ OTHER: dict[str, object] = {
 OTHER_MODEL: dict[str, object] = {
     "layers": 3, "width": 96, "heads": 4, "kv_heads": 1, "head_size": 64, "hidden": 256, "vocabulary": 2048,
     "context": 256, "tied": False, "qk_norm": False, "rope_theta": 5e5, "norm_epsilon": 1e-5,
-    "experts": Routing(count=4, active=2),
+    "experts": Routing(count=4, active=2), "window": 32, "rope_scaling": Linear(factor=2.0),
 }  # fmt: skip
 OTHER_OPTIMIZER: dict[str, object] = {
     "learning_rate": 1e-3, "beta1": 0.8, "beta2": 0.99, "epsilon": 1e-10, "weight_decay": 0.0, "clip_norm": 0.5,
@@ -128,6 +129,7 @@ def changed() -> dict[str, Recipe]:
     found = {name: replace(RECIPE, **{name: value}) for name, value in OTHER.items()}
     for name, value in OTHER_MODEL.items():
         found[f"model.{name}"] = replace(RECIPE, model=replace(MODEL, **{name: value}))
+    found["model.full_every"] = replace(RECIPE, model=replace(MODEL, window=32, full_every=2))
     for name, value in OTHER_OPTIMIZER.items():
         found[f"optimizer.{name}"] = replace(RECIPE, optimizer=replace(RECIPE.optimizer, **{name: value}))
     for name, value in OTHER_MUON.items():
@@ -154,7 +156,7 @@ def test_this_file_knows_every_field_of_a_recipe() -> None:
     undecisive, fixed = {"name", "shards", "checkpoint"}, {"schema"}
     inner = {"model", "optimizer", "schedule", "objective"}
     assert {f.name for f in fields(Recipe)} == set(OTHER) | undecisive | inner | fixed
-    assert {f.name for f in fields(Decoder)} == set(OTHER_MODEL)
+    assert {f.name for f in fields(Decoder)} == set(OTHER_MODEL) | {"full_every"}
     assert {f.name for f in fields(Objective)} == set(OTHER_OBJECTIVE) | set(OTHER_MASKING) | set(OTHER_SPANS)
     assert {f.name for f in fields(Routing)} == set(OTHER_ROUTING)
     assert {f.name for f in fields(Optimizer)} == set(OTHER_OPTIMIZER) | set(OTHER_MUON)

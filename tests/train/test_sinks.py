@@ -142,7 +142,8 @@ def broken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
         "def open(opening): return Theirs()\n"
     )
     monkeypatch.syspath_prepend(str(tmp_path))
-    monkeypatch.setattr(registry, "members", lambda _: {"theirs": "their_sink"})
+    known = registry.members
+    monkeypatch.setattr(registry, "members", lambda kind: {**known(kind), "theirs": "their_sink"})
     return "theirs"
 
 

@@ -89,5 +89,5 @@ def test_a_small_batch_of_a_llama_by_its_config_json_peaks_elsewhere(
 
 def test_another_model_than_our_decoder_is_not_verified() -> None:
     layout = Layout(sharding="zero3", recompute="none", devices=8, micro_batch=1, sequence=512)
-    with pytest.raises(UsageError, match="the model is no dense decoder that `isoflop train` builds"):
+    with pytest.raises(UsageError, match="the model is no dense decoder without windows that `isoflop train` builds"):
         check(named.model("gpt2").architecture, layout, Training())
