@@ -7,7 +7,7 @@ rounds (A B C, A B C, ...), so that a change of the machine's mood meets all ali
 
 Conditions:
     default  each as it runs by itself: peers fp32, torch's own threads, no allocator setting; isoflop as
-             `isoflop train` launches itself, in the precision that its size calls for, and in fp32 beside it.
+             `isoflop train` launches itself, with `precision = "auto"`, and in fp32 beside it.
     bf16     bf16 autocast for all, in the training environment (allocator, threads) for all.
     equal    fp32 for all, in the training environment for all.
 
@@ -29,7 +29,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from train_ours import decoder
+import torch
+from train_ours import decoder, recipe
 from train_sizes import SIZES, Size
 
 from isoflop.count.flops import flops_per_token
@@ -37,6 +38,7 @@ from isoflop.data.corpus import source
 from isoflop.data.loader import Loader
 from isoflop.data.shards import open_shards
 from isoflop.data.tokenization import tokenize
+from isoflop.train.engine import settle
 from isoflop.train.environment import worker_environment
 
 HERE = Path(__file__).parent
@@ -170,6 +172,11 @@ def data(place: Path, size: Size) -> tuple[Path, Path]:
     return shards, batches
 
 
+def chosen(size: Size, threads: int) -> str:
+    """What `precision = "auto"` comes to here for this size."""
+    return settle(recipe(size, precision="auto", threads=threads, shards=""), torch.device("cpu")).precision
+
+
 def contenders(
     told: argparse.Namespace, name: str, condition: str, threads: int, shards: Path, batches: Path
 ) -> list[Contender]:
@@ -191,7 +198,7 @@ def contenders(
                     environment=by_itself if free else alike,
                 )
             )  # fmt: skip
-    ours = [precision] if condition != "default" else sorted({precision, SIZES[name].chosen}, reverse=True)
+    ours = [precision] if condition != "default" else sorted({precision, chosen(SIZES[name], threads)}, reverse=True)
     kinds = [(each, False) for each in ours] + ([(precision, True)] if condition == "equal" else [])
     for each, own in kinds:
         folder = batches.parent / f"runs-{name}-{condition}-{threads}-{each}-{own}"

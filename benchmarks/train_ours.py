@@ -14,6 +14,7 @@ from train_sizes import BETA1, BETA2, CLIP_NORM, EPSILON, LEARNING_RATE, SIZES, 
 from isoflop.count.parameters import parameters
 from isoflop.errors import StoppedError
 from isoflop.specs.architecture import Decoder
+from isoflop.specs.engine import Asked
 from isoflop.specs.optimizer import Optimizer
 from isoflop.specs.recipe import Recipe
 from isoflop.specs.schedule import Schedule
@@ -30,7 +31,9 @@ def decoder(size: Size, *, own: bool = False) -> Decoder:
     )  # fmt: skip
 
 
-def recipe(size: Size, *, precision: str, threads: int, shards: str, own: bool = False, steps: int = _STEPS) -> Recipe:
+def recipe(
+    size: Size, *, precision: Asked, threads: int, shards: str, own: bool = False, steps: int = _STEPS
+) -> Recipe:
     """The run of one contender, at a constant learning rate."""
     return Recipe(
         name="bench",
@@ -43,7 +46,7 @@ def recipe(size: Size, *, precision: str, threads: int, shards: str, own: bool =
             clip_norm=CLIP_NORM, z_loss=1e-5 if own else 0.0, decay_on="matrices-and-embeddings",
         ),
         schedule=Schedule(warmup_fraction=0.0, cooldown_fraction=0.0),
-        precision="bf16" if precision == "bf16" else "fp32",
+        precision=precision,
         device="cpu",
         threads=threads,
         validation_tokens=size.context,

@@ -17,7 +17,6 @@ class Size:
         hidden: of the SwiGLU; the peer with a GELU MLP of four widths has as many parameters there, within a tenth.
         kv_heads: of peers that know grouped queries; the others have `heads`.
         threads: of `isoflop` at this size, as its recipe says; peers take what torch takes by itself.
-        chosen: the precision that measurement gives this size.
     """
 
     layers: int
@@ -29,7 +28,6 @@ class Size:
     context: int
     sequences: int
     threads: int
-    chosen: str
 
     @property
     def head_size(self) -> int:
@@ -45,15 +43,15 @@ class Size:
 SIZES = {
     "6x384": Size(
         layers=6, width=384, heads=6, kv_heads=6, hidden=1024, vocabulary=8192, context=256, sequences=16,
-        threads=2, chosen="bf16",
+        threads=2,
     ),
     "4x128": Size(
         layers=4, width=128, heads=4, kv_heads=4, hidden=384, vocabulary=1024, context=128, sequences=16,
-        threads=1, chosen="fp32",
+        threads=1,
     ),
     "3x64": Size(
         layers=3, width=64, heads=2, kv_heads=1, hidden=192, vocabulary=1024, context=128, sequences=4,
-        threads=1, chosen="fp32",
+        threads=1,
     ),
 }  # fmt: skip
-"""6x384 and 4x128 as FACTS of such comparisons have them, 3x64 as recipes/tiny.toml."""
+"""A small model, a ladder's middle rung, and recipes/tiny.toml."""
