@@ -1,0 +1,117 @@
+"""Our weights in Hugging Face's layout, and back again, to the bit.
+
+What differs is where rows stand, never what they hold: matrices that we keep as one are parts there, experts that we
+stack have a name each, and rotary channels that we turn as neighbours (2i, 2i + 1) stand half a head apart there,
+(i, i + S/2), which permutes the rows of q and k and the gains of their norms. Which is which `names` says.
+
+Multipliers of a parametrisation other than the standard one are no weights: no layout of these has them.
+
+Shapes: S head size.
+"""
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor
+
+from isoflop.errors import InputError
+from isoflop.model.names import Part, parts
+from isoflop.specs import architecture as specs
+
+_TIED_WEIGHTS = (
+    "lm_head.weight", "lm_head.decoder.weight", "cls.predictions.decoder.weight", "encoder.embed_tokens.weight",
+    "decoder.embed_tokens.weight",
+)  # fmt: skip
+_TIED_BIASES = ("lm_head.decoder.bias", "cls.predictions.decoder.bias")
+_UNUSED_PREFIXES = ("cls.seq_relationship.", "bert.pooler.", "roberta.pooler.")
+# The last stands in the first T5's files, whose class has no such weight.
+_UNUSED_SUFFIXES = (".position_ids", ".inv_freq", ".EncDecAttention.relative_attention_bias.weight")
+
+
+def to_hugging_face(spec: specs.Model, state: Mapping[str, Tensor], model_type: str) -> dict[str, Tensor]:
+    """Our state under the names of `model_type`, one of `names.model_types(spec)`.
+
+    Raises:
+        UsageError: the model has no such layout.
+        InputError: a weight is missing, or none of this model's.
+    """
+    known = parts(spec, model_type)
+    _check(state, {part.ours for part in known}, whose="the model's")
+    found: dict[str, Tensor] = {}
+    for part in known:
+        weight = state[part.ours].flatten(0, 1) if part.stacked else state[part.ours]
+        if part.spare:
+            weight = torch.cat((weight.new_zeros(part.spare, *weight.shape[1:]), weight))
+        pieces = weight.split(part.rows or len(weight) // len(part.theirs))
+        for at, (name, piece) in enumerate(zip(part.theirs, pieces, strict=True)):
+            found[name] = (_to_halves(piece, spec.head_size) if at < part.turned else piece).clone()
+    if (types := _token_types(spec, model_type)) is not None:
+        found[types] = state["embedding.weight"].new_zeros(1, spec.width)
+    return found
+
+
+def from_hugging_face(spec: specs.Model, state: Mapping[str, Tensor], model_type: str) -> dict[str, Tensor]:
+    """The state of our model from that of `model_type`; tied weights said twice and heads of other tasks are left out.
+
+    Raises:
+        UsageError: the model has no such layout.
+        InputError: a weight is missing, none of this model's or of another size; a head is not tied, or token types
+            have a table, and the architecture says otherwise.
+    """
+    known = parts(spec, model_type)
+    kept = _kept(spec, state, known, model_type)
+    found = {}
+    for part in known:
+        pieces = [kept[name] for name in part.theirs]
+        for name, piece, count in zip(part.theirs, pieces, part.rows or [len(pieces[0])] * len(pieces), strict=True):
+            if len(piece) != count:
+                raise InputError(f"{name}: {len(piece)} rows; the architecture asks for {count}")
+        pieces[: part.turned] = [_to_pairs(piece, spec.head_size) for piece in pieces[: part.turned]]
+        weight = torch.cat(pieces)[part.spare :]
+        found[part.ours] = weight.unflatten(0, (part.stacked, -1)) if part.stacked else weight
+    return found
+
+
+def _to_halves(rows: Tensor, head_size: int) -> Tensor:
+    """Within each head, the first channels of all pairs, then the second ones."""
+    return rows.unflatten(0, (-1, head_size // 2, 2)).transpose(1, 2).flatten(0, 2)
+
+
+def _to_pairs(rows: Tensor, head_size: int) -> Tensor:
+    """The inverse."""
+    return rows.unflatten(0, (-1, 2, head_size // 2)).transpose(1, 2).flatten(0, 2)
+
+
+def _token_types(spec: specs.Model, model_type: str) -> str | None:
+    """The table of token types, which is there even where ours has none."""
+    if isinstance(spec, specs.Encoder) and not spec.segments:
+        return f"{model_type}.embeddings.token_type_embeddings.weight"
+    return None
+
+
+def _kept(spec: specs.Model, state: Mapping[str, Tensor], known: list[Part], model_type: str) -> dict[str, Tensor]:
+    """What our model has weights for, all of it; what it has none for must say nothing."""
+    theirs = {part.ours: part.theirs[0] for part in known}
+    names = {name for part in known for name in part.theirs}
+    kept = {}
+    for name, weight in state.items():
+        if name in names:
+            kept[name] = weight
+        elif name in _TIED_WEIGHTS + _TIED_BIASES:
+            twin = theirs.get("embedding.weight" if name in _TIED_WEIGHTS else "head_bias", "")
+            if twin in state and not torch.equal(weight, state[twin]):
+                raise InputError(f"{name} is not {twin}; give an architecture that does not tie them (tied = false)")
+        elif name == _token_types(spec, model_type):
+            if weight.any():
+                raise InputError(f"{name} is not all 0; give the architecture segments = {len(weight)}")
+        elif not name.startswith(_UNUSED_PREFIXES) and not name.endswith(_UNUSED_SUFFIXES):
+            kept[name] = weight
+    _check(kept, names, whose=f"this {model_type}'s")
+    return kept
+
+
+def _check(state: Mapping[str, Tensor], names: set[str], *, whose: str) -> None:
+    if missing := sorted(names - state.keys()):
+        raise InputError(f"{len(missing)} of {whose} weights are missing, the first of them {missing[0]}")
+    if foreign := sorted(state.keys() - names):
+        raise InputError(f"{len(foreign)} weights are none of {whose}, the first of them {foreign[0]}")
