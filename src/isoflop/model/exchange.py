@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from isoflop.errors import InputError
+from isoflop.model.build import build
 from isoflop.model.names import Part, parts
 from isoflop.specs import architecture as specs
 
@@ -33,16 +34,16 @@ def to_hugging_face(spec: specs.Model, state: Mapping[str, Tensor], model_type: 
 
     Raises:
         UsageError: the model has no such layout.
-        InputError: a weight is missing, or none of this model's.
+        InputError: a weight is missing, none of this model's or of another shape.
     """
     known = parts(spec, model_type)
-    _check(state, {part.ours for part in known}, whose="the model's")
+    _check(state, _empty(spec), whose="the model's")
     found: dict[str, Tensor] = {}
     for part in known:
         weight = state[part.ours].flatten(0, 1) if part.stacked else state[part.ours]
         if part.spare:
             weight = torch.cat((weight.new_zeros(part.spare, *weight.shape[1:]), weight))
-        pieces = weight.split(part.rows or len(weight) // len(part.theirs))
+        pieces = weight.split_with_sizes(part.rows or [len(weight) // len(part.theirs)] * len(part.theirs))
         for at, (name, piece) in enumerate(zip(part.theirs, pieces, strict=True)):
             found[name] = (_to_halves(piece, spec.head_size) if at < part.turned else piece).clone()
     if (types := _token_types(spec, model_type)) is not None:
@@ -55,7 +56,7 @@ def from_hugging_face(spec: specs.Model, state: Mapping[str, Tensor], model_type
 
     Raises:
         UsageError: the model has no such layout.
-        InputError: a weight is missing, none of this model's or of another size; a head is not tied, or token types
+        InputError: a weight is missing, none of this model's or of another shape; a head is not tied, or token types
             have a table, and the architecture says otherwise.
     """
     known = parts(spec, model_type)
@@ -63,23 +64,20 @@ def from_hugging_face(spec: specs.Model, state: Mapping[str, Tensor], model_type
     found = {}
     for part in known:
         pieces = [kept[name] for name in part.theirs]
-        for name, piece, count in zip(part.theirs, pieces, part.rows or [len(pieces[0])] * len(pieces), strict=True):
-            if len(piece) != count:
-                raise InputError(f"{name}: {len(piece)} rows; the architecture asks for {count}")
         pieces[: part.turned] = [_to_pairs(piece, spec.head_size) for piece in pieces[: part.turned]]
         weight = torch.cat(pieces)[part.spare :]
-        found[part.ours] = weight.unflatten(0, (part.stacked, -1)) if part.stacked else weight
+        found[part.ours] = weight.reshape(part.stacked, -1, *weight.shape[1:]) if part.stacked else weight
     return found
 
 
 def _to_halves(rows: Tensor, head_size: int) -> Tensor:
     """Within each head, the first channels of all pairs, then the second ones."""
-    return rows.unflatten(0, (-1, head_size // 2, 2)).transpose(1, 2).flatten(0, 2)
+    return rows.reshape(-1, head_size // 2, 2, *rows.shape[1:]).transpose(1, 2).flatten(0, 2)
 
 
 def _to_pairs(rows: Tensor, head_size: int) -> Tensor:
     """The inverse."""
-    return rows.unflatten(0, (-1, 2, head_size // 2)).transpose(1, 2).flatten(0, 2)
+    return rows.reshape(-1, 2, head_size // 2, *rows.shape[1:]).transpose(1, 2).flatten(0, 2)
 
 
 def _token_types(spec: specs.Model, model_type: str) -> str | None:
@@ -92,26 +90,38 @@ def _token_types(spec: specs.Model, model_type: str) -> str | None:
 def _kept(spec: specs.Model, state: Mapping[str, Tensor], known: list[Part], model_type: str) -> dict[str, Tensor]:
     """What our model has weights for, all of it; what it has none for must say nothing."""
     theirs = {part.ours: part.theirs[0] for part in known}
-    names = {name for part in known for name in part.theirs}
+    expected, types = to_hugging_face(spec, _empty(spec), model_type), _token_types(spec, model_type)
     kept = {}
     for name, weight in state.items():
-        if name in names:
+        if name in expected and name != types:
             kept[name] = weight
         elif name in _TIED_WEIGHTS + _TIED_BIASES:
             twin = theirs.get("embedding.weight" if name in _TIED_WEIGHTS else "head_bias", "")
             if twin in state and not torch.equal(weight, state[twin]):
                 raise InputError(f"{name} is not {twin}; give an architecture that does not tie them (tied = false)")
-        elif name == _token_types(spec, model_type):
+        elif name == types:
             if weight.any():
                 raise InputError(f"{name} is not all 0; give the architecture segments = {len(weight)}")
         elif not name.startswith(_UNUSED_PREFIXES) and not name.endswith(_UNUSED_SUFFIXES):
             kept[name] = weight
-    _check(kept, names, whose=f"this {model_type}'s")
+    if types is not None:
+        del expected[types]
+    _check(kept, expected, whose=f"this {model_type}'s")
     return kept
 
 
-def _check(state: Mapping[str, Tensor], names: set[str], *, whose: str) -> None:
-    if missing := sorted(names - state.keys()):
+def _empty(spec: specs.Model) -> dict[str, Tensor]:
+    """The model's state without memory."""
+    return build(spec, seed=0, device="meta").state_dict()
+
+
+def _check(state: Mapping[str, Tensor], expected: Mapping[str, Tensor], *, whose: str) -> None:
+    if missing := sorted(expected.keys() - state.keys()):
         raise InputError(f"{len(missing)} of {whose} weights are missing, the first of them {missing[0]}")
-    if foreign := sorted(state.keys() - names):
+    if foreign := sorted(state.keys() - expected.keys()):
         raise InputError(f"{len(foreign)} weights are none of {whose}, the first of them {foreign[0]}")
+    for name, weight in expected.items():
+        if state[name].shape != weight.shape:
+            raise InputError(
+                f"{name}: its shape is {[*state[name].shape]}; the architecture asks for {[*weight.shape]}"
+            )
