@@ -1,6 +1,7 @@
 """Names and shapes against those of Hugging Face's published files, written out; the rest by what weights do there."""
 
 import math
+from typing import TypeAlias
 
 import pytest
 import torch
@@ -33,13 +34,15 @@ EXPERTS = replace(DECODER, layers=1, experts=Routing(count=2, active=1))
 ENCODER = Encoder(layers=1, width=12, heads=2, head_size=6, hidden=20, vocabulary=30, context=16, segments=2)
 T5 = EncoderDecoder(layers=2, decoder_layers=1, width=12, heads=2, head_size=8, hidden=20, vocabulary=30, context=16)
 
-ATTENTION = {"q_proj": (24, 12), "k_proj": (12, 12), "v_proj": (12, 12), "o_proj": (12, 24)}
-MLP = {"gate_proj": (20, 12), "up_proj": (20, 12), "down_proj": (12, 20)}
+Shapes: TypeAlias = dict[str, tuple[int, ...]]
+
+ATTENTION: Shapes = {"q_proj": (24, 12), "k_proj": (12, 12), "v_proj": (12, 12), "o_proj": (12, 24)}
+MLP: Shapes = {"gate_proj": (20, 12), "up_proj": (20, 12), "down_proj": (12, 20)}
 
 
-def llama(layers: int, tail: dict[str, tuple[int, ...]]) -> dict[str, tuple[int, ...]]:
+def llama(layers: int, tail: Shapes) -> Shapes:
     """What Llama-2-7b's, Mistral-7B's and Qwen3's files name alike."""
-    names: dict[str, tuple[int, ...]] = {"model.embed_tokens.weight": (30, 12), "model.norm.weight": (12,)}
+    names: Shapes = {"model.embed_tokens.weight": (30, 12), "model.norm.weight": (12,)}
     for layer in range(layers):
         at = f"model.layers.{layer}."
         names |= {f"{at}self_attn.{name}.weight": shape for name, shape in ATTENTION.items()}
@@ -48,28 +51,28 @@ def llama(layers: int, tail: dict[str, tuple[int, ...]]) -> dict[str, tuple[int,
     return names
 
 
-DENSE = {f"mlp.{name}": shape for name, shape in MLP.items()}
-HEAD = {"lm_head.weight": (30, 12)}
-GAINS = {"self_attn.q_norm": (6,), "self_attn.k_norm": (6,)}
-MIXTRAL = {"block_sparse_moe.gate": (2, 12)} | {
+DENSE: Shapes = {f"mlp.{name}": shape for name, shape in MLP.items()}
+HEAD: Shapes = {"lm_head.weight": (30, 12)}
+GAINS: Shapes = {"self_attn.q_norm": (6,), "self_attn.k_norm": (6,)}
+MIXTRAL: Shapes = {"block_sparse_moe.gate": (2, 12)}
+MIXTRAL |= {
     f"block_sparse_moe.experts.{expert}.{name}": shape
     for expert in (0, 1)
     for name, shape in {"w1": (20, 12), "w2": (12, 20), "w3": (20, 12)}.items()
 }
-QWEN3_MOE = {"mlp.gate": (2, 12)} | {
-    f"mlp.experts.{expert}.{name}": shape for expert in (0, 1) for name, shape in MLP.items()
-}
+QWEN3_MOE: Shapes = {"mlp.gate": (2, 12)}
+QWEN3_MOE |= {f"mlp.experts.{expert}.{name}": shape for expert in (0, 1) for name, shape in MLP.items()}
 
 
-def linear(at: str, rows: int, columns: int) -> dict[str, tuple[int, ...]]:
+def linear(at: str, rows: int, columns: int) -> Shapes:
     return {f"{at}.weight": (rows, columns), f"{at}.bias": (rows,)}
 
 
-def norm(at: str) -> dict[str, tuple[int, ...]]:
+def norm(at: str) -> Shapes:
     return {f"{at}.weight": (12,), f"{at}.bias": (12,)}
 
 
-def bert(prefix: str, positions: int, types: int) -> dict[str, tuple[int, ...]]:
+def bert(prefix: str, positions: int, types: int) -> Shapes:
     """bert-base-uncased's and roberta-base's, without their heads."""
     table, block = f"{prefix}.embeddings.", f"{prefix}.encoder.layer.0."
     return {
@@ -88,21 +91,21 @@ def bert(prefix: str, positions: int, types: int) -> dict[str, tuple[int, ...]]:
     }
 
 
-BERT_HEAD = {
+BERT_HEAD: Shapes = {
     "cls.predictions.bias": (30,),
     **linear("cls.predictions.transform.dense", 12, 12),
     **norm("cls.predictions.transform.LayerNorm"),
 }
-ROBERTA_HEAD = {"lm_head.bias": (30,), **linear("lm_head.dense", 12, 12), **norm("lm_head.layer_norm")}
+ROBERTA_HEAD: Shapes = {"lm_head.bias": (30,), **linear("lm_head.dense", 12, 12), **norm("lm_head.layer_norm")}
 
 
-def t5(mlp: dict[str, tuple[int, ...]]) -> dict[str, tuple[int, ...]]:
+def t5(mlp: Shapes) -> Shapes:
     """t5-small's and t5-v1_1-small's, with two blocks that read and one that writes."""
 
-    def attention(at: str) -> dict[str, tuple[int, ...]]:
+    def attention(at: str) -> Shapes:
         return {f"{at}.{name}.weight": (12, 16) if name == "o" else (16, 12) for name in "qkvo"}
 
-    names: dict[str, tuple[int, ...]] = {"shared.weight": (30, 12)}
+    names: Shapes = {"shared.weight": (30, 12)}
     for stack, block in (("encoder", 0), ("encoder", 1), ("decoder", 0)):
         at, mlp_at = f"{stack}.block.{block}.layer.", 1 if stack == "encoder" else 2
         names |= attention(f"{at}0.SelfAttention") | {f"{at}0.layer_norm.weight": (12,)}
@@ -116,7 +119,7 @@ def t5(mlp: dict[str, tuple[int, ...]]) -> dict[str, tuple[int, ...]]:
     return names
 
 
-LAYOUTS: dict[str, tuple[Model, str, dict[str, tuple[int, ...]]]] = {
+LAYOUTS: dict[str, tuple[Model, str, Shapes]] = {
     "llama": (DECODER, "llama", llama(2, DENSE) | HEAD),
     "tied": (replace(DECODER, tied=True), "llama", llama(2, DENSE)),
     "mistral": (replace(DECODER, window=4), "mistral", llama(2, DENSE) | HEAD),
@@ -209,7 +212,7 @@ def llama_logits(a: Decoder, w: dict[str, Tensor], tokens_BT: Tensor) -> Tensor:
     for layer in range(a.layers):
         at = f"model.layers.{layer}."
         y, heads = rms(x, f"{at}input_layernorm"), []
-        q, k, v = ((y @ w[f"{at}self_attn.{name}_proj.weight"].T).unflatten(-1, (-1, S)) for name in "qkv")
+        q, k, v = ((y @ w[f"{at}self_attn.{name}_proj.weight"].T).view(*y.shape[:2], -1, S) for name in "qkv")
         if a.qk_norm:
             q, k = rms(q, f"{at}self_attn.q_norm"), rms(k, f"{at}self_attn.k_norm")
         for h in range(a.heads):
