@@ -206,6 +206,7 @@ def main() -> int:
     """Print one line a case; end with 1 if any differs."""
     wrong = []
     transformers.utils.logging.disable_progress_bar()
+    transformers.utils.logging.set_verbosity_error()
     print(f"\nOur models beside transformers {transformers.__version__}, fp32, {LENGTH} tokens")
     print(f"{'layout':10} {'':28} {'logits differ by':>16} {'of spread':>10} {'loss by':>9}  written back")
     for case in cases():
