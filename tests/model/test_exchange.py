@@ -294,7 +294,7 @@ def test_a_weight_that_has_no_place_is_refused() -> None:
         to_hugging_face(spec, ours, model_type)
     with pytest.raises(InputError, match=r"none of this llama's, the first of them model\.layers\.2\.mlp"):
         from_hugging_face(spec, theirs | {"model.layers.2.mlp.up_proj.weight": torch.ones(20, 12)}, model_type)
-    with pytest.raises(InputError, match=r"lm_head\.weight is not model\.embed_tokens\.weight; .*tied = false"):
+    with pytest.raises(InputError, match=r"lm_head\.weight is not model\.embed_tokens\.weight, .*tied = false"):
         from_hugging_face(spec, theirs | {"lm_head.weight": torch.ones(30, 12)}, model_type)
     with pytest.raises(
         InputError, match=r"q_proj\.weight: its shape is \[12, 12\]; the architecture asks for \[24, 12\]"
@@ -302,6 +302,10 @@ def test_a_weight_that_has_no_place_is_refused() -> None:
         from_hugging_face(spec, theirs | {"model.layers.1.self_attn.q_proj.weight": torch.ones(12, 12)}, model_type)
     with pytest.raises(InputError, match=r"norm\.weight: its shape is \[13\]; the architecture asks for \[12\]"):
         from_hugging_face(spec, theirs | {"model.norm.weight": torch.ones(13)}, model_type)
+    spec, model_type, _ = LAYOUTS["bert"]
+    theirs = to_hugging_face(spec, state(spec), model_type) | {"cls.predictions.decoder.bias": torch.ones(30)}
+    with pytest.raises(InputError, match=r"decoder\.bias is not cls\.predictions\.bias, .*encoders of ours tie them"):
+        from_hugging_face(spec, theirs, model_type)
     spec, model_type, _ = LAYOUTS["no segments"]
     types = {"bert.embeddings.token_type_embeddings.weight": torch.ones(2, 12)}
     with pytest.raises(InputError, match=r"token_type_embeddings\.weight is not all 0; .*segments = 2"):

@@ -98,7 +98,8 @@ def _kept(spec: specs.Model, state: Mapping[str, Tensor], known: list[Part], mod
         elif name in _TIED_WEIGHTS + _TIED_BIASES:
             twin = theirs.get("embedding.weight" if name in _TIED_WEIGHTS else "head_bias", "")
             if twin in state and not torch.equal(weight, state[twin]):
-                raise InputError(f"{name} is not {twin}; give an architecture that does not tie them (tied = false)")
+                way_out = "encoders of ours tie them" if isinstance(spec, specs.Encoder) else "give it tied = false"
+                raise InputError(f"{name} is not {twin}, which the architecture says it is; {way_out}")
         elif name == types:
             if weight.any():
                 raise InputError(f"{name} is not all 0; give the architecture segments = {len(weight)}")
