@@ -80,7 +80,10 @@ def cases() -> Iterator[Case]:
         # There the longest text that was trained on is max_position_embeddings, and the text at hand stretches it.
         longest = {"max_position_embeddings": C0} if kind == "dynamic" else {}
         yield Case(
-            f"rope {kind}", replace(DECODER, rope_scaling=scaling), "llama", {"rope_parameters": rope, **longest}
+            f"rope {kind}" + ", ramp of its own" * ("beta_fast" in fields),
+            replace(DECODER, rope_scaling=scaling),
+            "llama",
+            {"rope_parameters": rope, **longest},
         )
     yield Case("window 20", replace(DECODER, window=20), "mistral", {"sliding_window": 20})
     yield Case("QK-norm", normed, "qwen3")
