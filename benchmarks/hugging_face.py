@@ -1,16 +1,18 @@
 """Every family of `specs.hugging_face` against the class of `transformers` itself, on the meta device.
 
-    python benchmarks/hugging_face.py        # needs torch and transformers; downloads nothing; about a minute
+    python benchmarks/hugging_face.py        # needs torch and transformers; downloads nothing; two minutes
 
 A family is tried at its class's own default sizes, cut to a few layers, and with each flag that its mapper reads; then
 every row of our table of models in full. Parameters are held against the built class, and the work of a forward pass of
-`TOKENS` tokens against torch's FlopCounterMode (families only: it runs the pass).
+`TOKENS` tokens against torch's FlopCounterMode (families only: it runs the pass). Then what our own models say of the
+same weights and tokens (`hugging_face_models.py`).
 """
 
 import sys
 from collections.abc import Iterator
 from typing import Any
 
+import hugging_face_models
 import torch
 import transformers
 from torch import nn
@@ -148,7 +150,7 @@ def compare(config: transformers.PretrainedConfig, *, work: bool) -> tuple[list[
 
 
 def main() -> int:
-    """Print one line a case; end with 1 if any differs."""
+    """Print one line a case, then our models'; end with 1 if any differs."""
     wrong, tried = set(), 0
     for family, told, config in cases():
         work = told not in NAMES and family not in EVERY_EXPERT
@@ -165,7 +167,7 @@ def main() -> int:
     known = len(set(families()) - UNLISTED)
     differ = ", ".join(sorted(wrong)) or "none"
     print(f"{tried} cases of {known} families, transformers {transformers.__version__}; differ: {differ}")
-    return 1 if wrong else 0
+    return max(hugging_face_models.main(), 1 if wrong else 0)
 
 
 if __name__ == "__main__":

@@ -94,6 +94,21 @@ def test_a_close_fit_is_told(isoflop: Isoflop) -> None:
     assert bool(answer["warnings"]) is close
 
 
+@pytest.mark.parametrize(
+    ("model", "notes"),
+    [
+        ("recipes/tiny.toml", 0), ("llama3-8b", 0), ("recipes/bert-base.toml", 1), ("recipes/t5-base.toml", 2),
+        ("recipes/mixture.toml", 1), ("t5-base", 2),
+    ],
+)  # fmt: skip
+def test_a_kind_of_model_that_was_not_measured_is_told(isoflop: Isoflop, model: str, notes: int) -> None:
+    done = isoflop("count", "memory", model, "--gpus", "8xH100", "--json")
+    told = json.loads(done.stdout)["notes"]
+    assert len(told) == notes
+    assert all("not verified" in note for note in told[:1])
+    assert all("on a CPU attention keeps its scores" in note for note in told[1:])
+
+
 def test_a_package_of_two_dies_is_two_devices(isoflop: Isoflop) -> None:
     done = isoflop("count", "memory", "llama-7b", "--gpus", "4xMI250X", "--layout", "fsdp=8", "--seq", "2048", "--json",
                    "--recompute", "full")  # fmt: skip

@@ -95,7 +95,11 @@ def memory_command(
         "capacity_bytes": cluster.memory_bytes,
         "fits": need.total_bytes <= cluster.memory_bytes,
         "warnings": memory_advice.warnings(need, cluster),
-        "notes": [*found.notes, *sequences.notes(found.architecture, laid_out.sequence)],
+        "notes": [
+            *found.notes,
+            *sequences.notes(found.architecture, laid_out.sequence),
+            *memory_advice.notes(found.architecture),
+        ],
     }
     if explained:
         payload["explain"] = [term.payload() for term in told]

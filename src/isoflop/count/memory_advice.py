@@ -6,9 +6,10 @@ from pathlib import Path
 from msgspec.structs import replace
 
 from isoflop.count.memory_peak import Memory, memory
-from isoflop.specs.architecture import Architecture
+from isoflop.specs.architecture import Architecture, as_decoder
 from isoflop.specs.cluster import Cluster
 from isoflop.specs.layout import Layout, Training
+from isoflop.specs.transformer import Transformer
 from isoflop.units import show
 
 _MOST_DEVICES = 2**20
@@ -24,6 +25,23 @@ def warnings(need: Memory, cluster: Cluster) -> list[str]:
         f"a close fit: allocators as the measured ones may reserve up to {show(need.hi_bytes, 'bytes')} of "
         f"{show(room, 'bytes')}"
     ]
+
+
+def notes(architecture: Architecture) -> list[str]:
+    """What the number rests on where it is not a model of the kind that was measured."""
+    if as_decoder(architecture) is not None:
+        return []
+    said = [
+        "memory of this kind of model is not verified: the closed form was held against torch's memory tracker and "
+        "published peaks for dense decoders like Llama without windows; here it follows the same rules"
+    ]
+    parts = architecture if isinstance(architecture, Transformer) else architecture.transformer()
+    if any(getattr(block.attention, "relative_positions", 0) for block in (*parts.encoder, *parts.decoder)):
+        said.append(
+            "biases of relative positions are learned, so on a CPU attention keeps its scores, heads x sequence**2 of "
+            "each block, which are not counted"
+        )
+    return said
 
 
 def too_large(
