@@ -7,8 +7,8 @@ from msgspec import to_builtins
 
 from isoflop import units
 from isoflop.cli.shell import Output, Printer
-from isoflop.count.flops import flops_per_token
 from isoflop.count.parameters import parameters
+from isoflop.count.text import flop_per_text_token, law_flop_per_text_token
 from isoflop.data.shards import open_shards
 from isoflop.errors import InputError
 from isoflop.specs.cluster import Device
@@ -46,8 +46,8 @@ def _payload(recipe: Recipe, *, gpus: str | None) -> dict[str, Any]:
         "steps": recipe.steps,
         "n_tokens": n_tokens,
         "batch_tokens": recipe.batch_tokens,
-        "compute_flop": 6.0 * counted.active * n_tokens,
-        "model_flop": flops_per_token(recipe.model, sequence=recipe.model.context).total * n_tokens,
+        "compute_flop": law_flop_per_text_token(recipe) * n_tokens,
+        "model_flop": flop_per_text_token(recipe) * n_tokens,
         "precision": engine.precision,
         "layout": to_builtins(layout),
         "device": None if device is None else device.name,
@@ -76,11 +76,8 @@ def _data(recipe: Recipe) -> tuple[int | None, list[str]]:
     except InputError as error:
         return None, [str(error)]
     problems = []
-    if header.vocabulary > recipe.model.vocabulary:
-        problems.append(
-            f"model.vocabulary is {recipe.model.vocabulary}, but {recipe.shards} is written in {header.vocabulary} "
-            "tokens; set it to at least that"
-        )
+    if lack := recipe.lacking_ids(header.vocabulary):
+        problems.append(lack)
     return header.splits["train"].n_tokens, problems
 
 
@@ -96,7 +93,8 @@ def _render(printer: Printer, told: dict[str, Any]) -> None:
         ("tokens", units.show(told["n_tokens"], "tokens") + _epochs(told)),
         (
             "work",
-            f"{units.show(told['compute_flop'], 'FLOP')} (6 N D), {units.show(told['model_flop'], 'FLOP')} counted",
+            f"{units.show(told['compute_flop'], 'FLOP')} as laws count, "
+            f"{units.show(told['model_flop'], 'FLOP')} with attention",
         ),
         ("devices", f"{layout['devices']} x {where}, {layout['sharding']}, {layout['micro_batch']} sequences at once"),
         ("memory", _between(told, "memory_bytes", "bytes", " a device") + _fit(told)),

@@ -134,6 +134,17 @@ class Recipe(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         """Optimizer steps."""
         return self.n_tokens // self.batch_tokens
 
+    def lacking_ids(self, text: int) -> str:
+        """What to say where the model has too few ids for text written in so many, and for what stands in its place."""
+        extra = self.row.extra_ids
+        if self.model.vocabulary >= text + extra:
+            return ""
+        besides = f', and "{self.learned.name}" needs {extra} more for what stands in place of text' if extra else ""
+        return (
+            f"model.vocabulary is {self.model.vocabulary}, but {self.shards} is written in {text} tokens{besides}; "
+            f"set it to at least {text + extra}"
+        )
+
     def _of_a_row(self) -> str:
         """The text of one sequence, in words, with what to take where that is not the context."""
         text, context = self.row.text, self.model.context
