@@ -133,7 +133,8 @@ def speed_sweep(
     given = {**defaults, **degrees, "method": "pretrain", **fields}
     precision, sequence = (_one(name, given.get(name)) for name in ("precision", "sequence"))
     row = speed_of(device, tables=tables)
-    said = None if np.all(np.isnan(given["said"])) else float(_one("said", given["said"]))
+    share = float(_one("said", given["said"]))
+    said = None if np.isnan(share) else share
     found = terms(device, architecture, Columns(given), precision=str(precision), sequence=int(sequence), said=said)
     step_s = np.asarray(sum(parts_s(row, found, precision=str(precision)).values()))
     mfu = np.asarray(found.flop / step_s / found.peak)

@@ -50,6 +50,8 @@ def parse(content: Mapping[str, Any], *, where: str) -> Recipe:
         raise UnknownNameError(f"key in {where}", key, known)
     for name, value, choices in _unheard(content, Recipe):
         raise UnknownNameError(f"{name} in {where}", value, choices, every=True)
+    for key, number in _endless(content):
+        raise UsageError(f"{where}: {key} is {number}; the whole numbers of TOML end at 9.2e18")
     try:
         return msgspec.convert(content, Recipe)
     except msgspec.ValidationError as error:
@@ -118,6 +120,15 @@ def _unheard(
             yield name, value, choices
 
 
+def _endless(content: Mapping[str, Any], at: str = "") -> Iterator[tuple[str, int]]:
+    """Whole numbers beyond 64 bits, which Python would carry on to where nothing takes them."""
+    for name, value in content.items():
+        if isinstance(value, dict):
+            yield from _endless(value, f"{at}{name}.")
+        elif isinstance(value, int) and not -(2**63) <= value < 2**63:
+            yield f"{at}{name}", value
+
+
 def _tables(kind: Any) -> list[type[msgspec.Struct]]:
     """The kinds of table that a field takes: one, or several that a name in them tells apart."""
     inner = [one for one in get_args(kind) or (kind,) if isinstance(one, type)]
@@ -152,4 +163,6 @@ def _explain(message: str) -> str:
         return f"{'.'.join(part for part in (missing[2], missing[1]) if part)} is missing"
     if placed := _AT.fullmatch(message):
         message = placed[1] if placed[1].startswith(("recipe:", "architecture:")) else f"{placed[2]}: {placed[1]}"
-    return message.replace("`", "").replace("Expected", "expected")
+    for python, toml in (("`", ""), (" | null", ""), ("object", "a table"), ("Expected", "expected")):
+        message = message.replace(python, toml)
+    return message
