@@ -14,6 +14,7 @@ from isoflop.errors import InputError
 from isoflop.specs.cluster import Device
 from isoflop.specs.recipe import Recipe
 from isoflop.tables import find
+from isoflop.train.place import locate
 from isoflop.train.predicted import layout_of, predict, this_processor, usual_engine
 
 
@@ -37,6 +38,7 @@ def _payload(recipe: Recipe, *, gpus: str | None) -> dict[str, Any]:
     predicted = predict(recipe, engine=engine, layout=layout, device=device, why_not=why_not)
     capacity = None if device is None else device.memory_bytes / device.dies
     unique, problems = _data(recipe)
+    problems += _origin(recipe)
     if gpus and (asked := units.parse_devices(gpus, name="--gpus").count) != layout.devices:
         problems.append(f"the recipe is laid out for {layout.devices} devices, not for the {asked} of --gpus {gpus}")
     return {
@@ -79,6 +81,17 @@ def _data(recipe: Recipe) -> tuple[int | None, list[str]]:
     if lack := recipe.lacking_ids(header.vocabulary):
         problems.append(lack)
     return header.splits["train"].n_tokens, problems
+
+
+def _origin(recipe: Recipe) -> list[str]:
+    """That the checkpoint it begins from is not there."""
+    if recipe.origin is None:
+        return []
+    try:
+        locate(recipe.origin.checkpoint)
+    except InputError as error:
+        return [str(error)]
+    return []
 
 
 def _render(printer: Printer, told: dict[str, Any]) -> None:

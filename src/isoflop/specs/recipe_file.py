@@ -47,7 +47,8 @@ def parse(content: Mapping[str, Any], *, where: str) -> Recipe:
     if isinstance(model := content.get("model"), dict):
         content = {**content, "model": {"family": "decoder", **model}}
     for key, known in _unknown(content, Recipe):
-        raise UnknownNameError(f"key in {where}", key, known)
+        elsewhere = [path for path in _paths(content, Recipe) if path.rpartition(".")[2] == key.rpartition(".")[2]]
+        raise UnknownNameError(f"key in {where}", key, {*known, *elsewhere})
     for name, value, choices in _unheard(content, Recipe):
         raise UnknownNameError(f"{name} in {where}", value, choices, every=True)
     for key, number in _endless(content):
@@ -102,6 +103,16 @@ def _unknown(content: Mapping[str, Any], kind: type[msgspec.Struct], at: str = "
                 yield from _unknown(value, table, f"{at}{name}.")
         elif name != tag:
             yield f"{at}{name}", [f"{at}{known}" for known in (*fields, tag) if known]
+
+
+def _paths(content: Mapping[str, Any], kind: type[msgspec.Struct], at: str = "") -> Iterator[str]:
+    """Every key that a recipe may have, with the tables it lies in."""
+    for field in msgspec.structs.fields(kind):
+        yield f"{at}{field.encode_name}"
+        inside = content.get(field.encode_name)
+        inside = inside if isinstance(inside, dict) else {}
+        if table := _meant(inside, _tables(field.type)):
+            yield from _paths(inside, table, f"{at}{field.encode_name}.")
 
 
 def _unheard(
@@ -163,6 +174,5 @@ def _explain(message: str) -> str:
         return f"{'.'.join(part for part in (missing[2], missing[1]) if part)} is missing"
     if placed := _AT.fullmatch(message):
         message = placed[1] if placed[1].startswith(("recipe:", "architecture:")) else f"{placed[2]}: {placed[1]}"
-    for python, toml in (("`", ""), (" | null", ""), ("object", "a table"), ("Expected", "expected")):
-        message = message.replace(python, toml)
-    return message
+    message = message.replace("`", "").replace("Expected", "expected").replace(" | null", "")
+    return re.sub(r"\bobject\b", "table", message)
