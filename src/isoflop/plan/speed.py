@@ -98,7 +98,9 @@ def throughput(
     """
     trained, row = training or Training(), speed_of(device, tables=tables)
     columns = Columns.of(layout, trained)
-    found = terms(device, architecture, columns, precision=trained.precision, sequence=layout.sequence, said=trained.said)
+    found = terms(
+        device, architecture, columns, precision=trained.precision, sequence=layout.sequence, said=trained.said
+    )
     parts = {name: float(part) for name, part in parts_s(row, found, precision=trained.precision).items()}
     step_s = sum(parts.values())
     lo, hi = _bounds(row, architecture, level, tables)

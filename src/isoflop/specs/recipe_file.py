@@ -48,7 +48,7 @@ def parse(content: Mapping[str, Any], *, where: str) -> Recipe:
         content = {**content, "model": {"family": "decoder", **model}}
     for key, known in _unknown(content, Recipe):
         elsewhere = [path for path in _paths(content, Recipe) if path.rpartition(".")[2] == key.rpartition(".")[2]]
-        raise UnknownNameError(f"key in {where}", key, {*known, *elsewhere})
+        raise UnknownNameError(f"key in {where}", key, elsewhere or known)
     for name, value, choices in _unheard(content, Recipe):
         raise UnknownNameError(f"{name} in {where}", value, choices, every=True)
     for key, number in _endless(content):
