@@ -1,5 +1,7 @@
 """`isoflop train --dry-run`: what a recipe would take, without torch and without shards."""
 
+import re
+import shlex
 import subprocess
 import sys
 from collections.abc import Callable
@@ -102,6 +104,23 @@ def test_ids_that_stand_in_place_of_text_are_asked_for_before_training_is(
     ]  # fmt: skip
     assert asked[0] == []
     assert f"set it to at least {needed}" in asked[1][0]
+
+
+def commands() -> list[list[str]]:
+    """`isoflop train` of a shipped recipe, wherever README, docs and the recipes themselves say it."""
+    root = RECIPES.parent
+    text = "\n".join(path.read_text() for path in (root / "README.md", *(root / "docs").glob("*.md"), *ALL))
+    lines = re.findall(r"^#? *isoflop (train recipes/.*)$", text.replace("\\\n", ""), flags=re.MULTILINE)
+    return [shlex.split(line, comments=True) for line in dict.fromkeys(lines)]
+
+
+@pytest.mark.parametrize("words", commands(), ids=" ".join)
+def test_every_command_that_is_written_down_is_one_that_trains(
+    here: Here, words: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(RECIPES.parent)
+    said = here(*words, "--dry-run")
+    assert said.code == 0, said.err
 
 
 def test_a_processor_nobody_measured_gets_a_reason_and_no_number(here: Here, monkeypatch: pytest.MonkeyPatch,

@@ -314,7 +314,7 @@ def test_a_key_set_without_its_table_is_answered_with_its_place(key: str, near: 
 
 def test_a_table_that_is_a_number_is_told_in_the_words_of_toml() -> None:
     content = msgspec.to_builtins(RECIPE)
-    with pytest.raises(UsageError, match="here: checkpoint: expected table, got int$"):
+    with pytest.raises(UsageError, match=r"here: checkpoint: expected table, got int$"):
         parse({**content, "checkpoint": 3}, where="here")
-    with pytest.raises(UsageError, match="here: divergence.patience: expected int, got str$"):
+    with pytest.raises(UsageError, match=r"here: divergence.patience: expected int, got str$"):
         parse({**content, "divergence": {"patience": "x"}}, where="here")

@@ -127,7 +127,7 @@ class Model:
         if self.parts.final_norm is None:
             return np.zeros(())
         chunked = self.c.pick("loss_head", {"eager": 0}, 1) > 0
-        share = self.c.said if any(kind.writes for kind in self.kinds) else 1.0
+        share: Number = self.c.said if any(kind.writes for kind in self.kinds) else 1.0
         wide, narrow = (Kept(residual=self.width * n, stream=self.width * (2 - n), stream_fp32=1) for n in (2, 1))
         return share * np.where(chunked, self.bytes_of(wide), self.bytes_of(narrow))
 

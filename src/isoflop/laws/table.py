@@ -267,7 +267,7 @@ def _of_sheet(cells: Sheet, how: Reading) -> RunTable:
         known_column(wanted, cells.names, source=source)
     values: dict[str, list[float]] = {kind: [] for kind in (*taken, "weights")}
     labels, dropped, matched = [], [], not how.where
-    ours = _EXPORTED <= set(cells.names)
+    ours = set(cells.names) >= _EXPORTED
     validations: set[str | None] = set()
     tokenizers: set[str | None] = set()
     for row, place in zip(cells.rows, cells.places, strict=True):
