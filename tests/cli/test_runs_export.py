@@ -8,8 +8,10 @@ from typing import Any
 import msgspec
 import numpy as np
 import pytest
+from msgspec.structs import replace
 
 from isoflop import files
+from isoflop.errors import InputError
 from isoflop.laws.table import table
 from isoflop.specs.architecture import Decoder
 from isoflop.specs.optimizer import Optimizer
@@ -120,3 +122,24 @@ def test_a_list_is_filtered_by_status_and_sorted_by_loss_with_the_unknown_last(h
     assert [row["run"]["id"] for row in told["runs"]] == ["r5", "r4", "r3", "r2", "r1", "r0", "r6"]
     told = here("runs", "list", "--status", "diverged", "--json", "--runs-dir", str(folder)).json
     assert [row["run"]["id"] for row in told["runs"]] == ["r6"]
+
+
+@pytest.mark.parametrize("ending", ["csv", "jsonl"])
+def test_a_law_refuses_runs_of_two_objectives_and_leaves_out_what_is_no_fit_however_they_were_exported(
+    here: Here, folder: Path, ending: str
+) -> None:
+    for i in range(7):
+        place = folder / f"r{i}" / "run.json"
+        run = files.read_json(place, Run)
+        asked = {"validation": "validation:8192@a", "tokenizer_sha256": "t", "key": f"k{i}"}
+        files.write_json(place, replace(run, **asked, role="held_out" if i == 2 else "fit"))
+    out = folder.parent / f"out.{ending}"
+    assert here("runs", "export", str(out), "--runs-dir", str(folder)).code == 0
+    found = table(out)
+    assert found.size == 5
+    assert sorted(dropped.reason for dropped in found.dropped) == ["diverged", "kept out of the fit as its proof"]
+    last = folder / "r5" / "run.json"
+    files.write_json(last, replace(files.read_json(last, Run), validation="masked of validation:8192@a"))
+    assert here("runs", "export", str(out), "--runs-dir", str(folder)).code == 0
+    with pytest.raises(InputError, match="2 different validation texts or objectives"):
+        table(out)

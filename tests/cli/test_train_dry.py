@@ -1,5 +1,7 @@
 """`isoflop train --dry-run`: what a recipe would take, without torch and without shards."""
 
+import re
+import shlex
 import subprocess
 import sys
 from collections.abc import Callable
@@ -10,6 +12,7 @@ import pytest
 
 from isoflop.count.memory_peak import memory
 from isoflop.count.parameters import parameters
+from isoflop.count.text import flop_per_text_token, law_flop_per_text_token
 from isoflop.plan.speed import throughput
 from isoflop.specs.cluster import Device
 from isoflop.specs.layout import Layout, Training
@@ -19,6 +22,8 @@ from isoflop.tables import find
 Here = Callable[..., Any]
 RECIPES = Path(__file__).resolve().parents[2] / "recipes"
 TINY = RECIPES / "tiny.toml"
+ALL = sorted(RECIPES.glob("*.toml"))
+LIKE = {"decoder": "tiny", "mixture": "mixture", "encoder": "bert-like", "encoder-decoder": "t5-like"}
 
 
 def test_it_says_what_counting_says(here: Here) -> None:
@@ -51,6 +56,71 @@ def test_devices_named_give_speed_time_and_whether_it_fits(here: Here) -> None:
     assert told["wall_s"] == pytest.approx(told["n_tokens"] / told["tokens_per_s"])
     assert told["fits"] is True
     assert not told["without"]
+
+
+@pytest.mark.parametrize("path", ALL, ids=lambda path: path.stem)
+def test_every_recipe_that_is_shipped_is_foreseen(
+    here: Here, path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)  # where there are no shards and no runs yet
+    recipe = load(path)
+    told = here("train", str(path), "--dry-run", "--json").json
+    n_tokens = recipe.steps * recipe.batch_tokens
+    assert (told["recipe"], told["n_params"]) == (recipe.name, parameters(recipe.model).total)
+    assert told["memory_bytes_lo"] < told["memory_bytes"] < told["memory_bytes_hi"]
+    assert told["model_flop"] == pytest.approx(flop_per_text_token(recipe) * n_tokens)
+    assert told["compute_flop"] == pytest.approx(law_flop_per_text_token(recipe) * n_tokens)
+    asked = [f"{recipe.shards}: no such folder"] + ([f"{recipe.origin.checkpoint}: no such"] if recipe.origin else [])
+    assert [problem.startswith(start) for problem, start in zip(told["missing"], asked, strict=True)]
+
+
+@pytest.mark.parametrize("path", ALL, ids=lambda path: path.stem)
+def test_every_recipe_that_is_shipped_fits_the_gpus_it_is_laid_out_for_and_has_a_time(here: Here, path: Path) -> None:
+    recipe = load(path)
+    devices = recipe.layout.devices if recipe.layout else 1
+    told = here("train", str(path), "--dry-run", "--json", "--gpus", f"{devices}xH100").json
+    assert told["fits"] is True
+    assert told["wall_s"] == pytest.approx(told["n_tokens"] / told["tokens_per_s"])
+    peak = find("devices", Device, "H100").dense_flop_per_s["bf16"]
+    if devices > 1:  # the small ones are all overhead on such a device
+        assert 0.1 < told["model_flop"] / told["wall_s"] / (devices * peak) < 0.6
+
+
+@pytest.mark.parametrize("name", LIKE.values(), ids=LIKE)
+def test_ids_that_stand_in_place_of_text_are_asked_for_before_training_is(
+    here: Here, name: str, tmp_path: Path
+) -> None:
+    (tmp_path / "text").mkdir()
+    for number in range(20):
+        (tmp_path / "text" / f"{number}.txt").write_text(f"All the {number} words that there are to be said. " * 20)
+    shards = tmp_path / "shards"
+    text = here("data", "tokenize", "--text", str(tmp_path / "text"), "--out", str(shards), "--vocabulary", "280",
+                "--json").json["vocabulary"]  # fmt: skip
+    needed = text + load(RECIPES / f"{name}.toml").row.extra_ids
+    asked = [
+        here("train", str(RECIPES / f"{name}.toml"), "--dry-run", "--json", "--set", f"shards={shards}", "--set",
+             f"model.vocabulary={vocabulary}").json["missing"]
+        for vocabulary in (needed, needed - 1)
+    ]  # fmt: skip
+    assert asked[0] == []
+    assert f"set it to at least {needed}" in asked[1][0]
+
+
+def commands() -> list[list[str]]:
+    """`isoflop train` of a shipped recipe, wherever README, docs and the recipes themselves say it."""
+    root = RECIPES.parent
+    text = "\n".join(path.read_text() for path in (root / "README.md", *(root / "docs").glob("*.md"), *ALL))
+    lines = re.findall(r"^#? *isoflop (train recipes/.*)$", text.replace("\\\n", ""), flags=re.MULTILINE)
+    return [shlex.split(line, comments=True) for line in dict.fromkeys(lines)]
+
+
+@pytest.mark.parametrize("words", commands(), ids=" ".join)
+def test_every_command_that_is_written_down_is_one_that_trains(
+    here: Here, words: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(RECIPES.parent)
+    said = here(*words, "--dry-run")
+    assert said.code == 0, said.err
 
 
 def test_a_processor_nobody_measured_gets_a_reason_and_no_number(here: Here, monkeypatch: pytest.MonkeyPatch,

@@ -10,6 +10,8 @@ from hypothesis import strategies as st
 from msgspec.structs import replace
 
 from isoflop.count.flops import flops_per_token
+from isoflop.count.memory_peak import memory
+from isoflop.count.text import flop_per_text_token
 from isoflop.errors import FitError, UsageError
 from isoflop.plan.goodput_published import ledger
 from isoflop.plan.speed import speed_of, speed_sweep, throughput
@@ -17,6 +19,7 @@ from isoflop.plan.speed_fit import FACTORS, START, Step, bounds, fit, left_out, 
 from isoflop.plan.speed_published import published
 from isoflop.specs.cluster import Device
 from isoflop.specs.layout import Layout, Training
+from isoflop.specs.recipe_file import load
 from isoflop.tables import find
 from isoflop.tables.named import model
 
@@ -166,6 +169,39 @@ def test_a_reader_is_told_what_nobody_measured() -> None:
     assert "network of mi300x is not in the tables" in said
     small = replace(PLAIN, sequence=1024)
     assert "smaller" in " ".join(throughput(H100, model("pythia-70m").architecture, small).warnings)
+
+
+@pytest.mark.parametrize("name", ["tiny", "bert-base", "t5-base", "t5-like"])
+def test_a_step_does_the_work_that_the_objective_asks_for_of_its_text(name: str) -> None:
+    """Against `count.text`, which counts a run's work by another way."""
+    recipe = load(Path(__file__).resolve().parents[2] / "recipes" / f"{name}.toml")
+    row, rows = recipe.row, 4
+    layout = Layout(sharding="ddp", recompute="none", devices=1, micro_batch=rows, sequence=row.inputs)
+    found = throughput(H100, recipe.model, layout, Training(said=row.said))
+    work = found.mfu.value * found.step_s.value * H100.dense_flop_per_s["bf16"]
+    assert work == pytest.approx(flop_per_text_token(recipe) * rows * row.text, rel=1e-3)
+    assert found.tokens_per_s_per_device.value * found.step_s.value == pytest.approx(rows * row.inputs)
+
+
+def test_a_decoder_that_writes_less_and_a_head_that_says_less_are_faster_and_need_less_memory() -> None:
+    for name in ("bert-base", "t5-base"):
+        architecture = load(Path(__file__).resolve().parents[2] / "recipes" / f"{name}.toml").model
+        all_said, said, some = (Training(said=said) for said in (None, 512.0, 77.0))
+        layout = replace(PLAIN, sequence=512)
+        speeds = [throughput(H100, architecture, layout, each).step_s.value for each in (all_said, said, some)]
+        needs = [memory(architecture, layout, each).total_bytes for each in (all_said, said, some)]
+        for whole, same, less in (speeds, needs):
+            assert whole == pytest.approx(same)
+            assert less < whole
+
+
+def test_the_head_holds_12_bytes_a_word_of_each_token_said() -> None:
+    architecture = load(Path(__file__).resolve().parents[2] / "recipes" / "bert-base.toml").model
+    layout = Layout(sharding="ddp", recompute="none", devices=1, micro_batch=8, sequence=512)
+    for said in (None, 400.0, 300.0):
+        need = memory(architecture, layout, Training(said=said))
+        assert need.moment == "loss"
+        assert need.parts["loss_head"] == pytest.approx(12 * 8 * (said or 512) * 30_522)
 
 
 def test_a_package_of_two_dies_is_two_devices_of_half_the_speed() -> None:

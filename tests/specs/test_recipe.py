@@ -289,3 +289,32 @@ def test_an_unknown_key_is_answered_with_the_nearest_in_every_table_of_a_recipe(
     for wrong, near in (("experts.cuont", "experts.count"), ("lairs", "layers"), ("familly", "family")):
         with pytest.raises(UnknownNameError, match=f"model.{wrong}.*did you mean 'model.{near}'"):
             load(path, settings=[f"model.{wrong}=3"])
+
+
+@pytest.mark.parametrize("key", ["seed", "checkpoint.keep", "divergence.window", "model.experts.count"])
+def test_a_whole_number_beyond_what_toml_holds_is_refused(key: str) -> None:
+    path = next(path for path in RECIPES if path.stem == "mixture")
+    with pytest.raises(UsageError, match=f"{key} is 9223372036854775808; the whole numbers of TOML end at 9.2e18"):
+        load(path, settings=[f"{key}={2**63}"])
+
+
+def test_threads_beyond_any_machine_are_refused() -> None:
+    with pytest.raises(UsageError, match="threads is 10000; it must be at most 1024"):
+        replace(RECIPE, threads=10_000)
+
+
+@pytest.mark.parametrize(
+    ("key", "near"),
+    [("layers", "model.layers"), ("learning_rate", "optimizer.learning_rate"), ("vocabulary", "model.vocabulary")],
+)
+def test_a_key_set_without_its_table_is_answered_with_its_place(key: str, near: str) -> None:
+    with pytest.raises(UnknownNameError, match=f"did you mean '{near}'"):
+        load(RECIPES[0], settings=[f"{key}=3"])
+
+
+def test_a_table_that_is_a_number_is_told_in_the_words_of_toml() -> None:
+    content = msgspec.to_builtins(RECIPE)
+    with pytest.raises(UsageError, match=r"here: checkpoint: expected table, got int$"):
+        parse({**content, "checkpoint": 3}, where="here")
+    with pytest.raises(UsageError, match=r"here: divergence.patience: expected int, got str$"):
+        parse({**content, "divergence": {"patience": "x"}}, where="here")

@@ -19,6 +19,7 @@ from isoflop.specs.recipe import Recipe
 from isoflop.specs.recipe_file import load
 from isoflop.specs.run import Run
 from isoflop.train import store
+from isoflop.train.cores import cores
 from isoflop.train.environment import begin_anew
 from isoflop.train.interrupt import listening
 from isoflop.train.outlet import asked
@@ -78,9 +79,11 @@ def run_recipe(recipe: Recipe, folder: Path, output: Output, *, sinks: tuple[str
     """
     shown = asked(sinks)
     open_shards(Path(recipe.shards))  # what is missing is said before torch is imported
+    begin_anew(recipe.threads)  # which may start this program again: what is said before is said twice
     if recipe.layout is not None and recipe.layout.devices > 1:
         output.progress(f"planned for {recipe.layout.devices} devices; this trainer runs on one")
-    begin_anew(recipe.threads)
+    if recipe.threads > (usable := cores().usable):
+        output.progress(f"{recipe.threads} threads on {usable} cores wait for each other; threads = {usable} is faster")
     log = Log(str(folder))
     with listening() as wish:  # a signal in the middle of torch's import would end in whatever code was being run
         from isoflop.train.engine import metered, settle

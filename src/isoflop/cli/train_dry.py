@@ -7,13 +7,14 @@ from msgspec import to_builtins
 
 from isoflop import units
 from isoflop.cli.shell import Output, Printer
-from isoflop.count.flops import flops_per_token
 from isoflop.count.parameters import parameters
+from isoflop.count.text import flop_per_text_token, law_flop_per_text_token
 from isoflop.data.shards import open_shards
 from isoflop.errors import InputError
 from isoflop.specs.cluster import Device
 from isoflop.specs.recipe import Recipe
 from isoflop.tables import find
+from isoflop.train.place import locate
 from isoflop.train.predicted import layout_of, predict, this_processor, usual_engine
 
 
@@ -37,6 +38,7 @@ def _payload(recipe: Recipe, *, gpus: str | None) -> dict[str, Any]:
     predicted = predict(recipe, engine=engine, layout=layout, device=device, why_not=why_not)
     capacity = None if device is None else device.memory_bytes / device.dies
     unique, problems = _data(recipe)
+    problems += _origin(recipe)
     if gpus and (asked := units.parse_devices(gpus, name="--gpus").count) != layout.devices:
         problems.append(f"the recipe is laid out for {layout.devices} devices, not for the {asked} of --gpus {gpus}")
     return {
@@ -46,8 +48,8 @@ def _payload(recipe: Recipe, *, gpus: str | None) -> dict[str, Any]:
         "steps": recipe.steps,
         "n_tokens": n_tokens,
         "batch_tokens": recipe.batch_tokens,
-        "compute_flop": 6.0 * counted.active * n_tokens,
-        "model_flop": flops_per_token(recipe.model, sequence=recipe.model.context).total * n_tokens,
+        "compute_flop": law_flop_per_text_token(recipe) * n_tokens,
+        "model_flop": flop_per_text_token(recipe) * n_tokens,
         "precision": engine.precision,
         "layout": to_builtins(layout),
         "device": None if device is None else device.name,
@@ -76,12 +78,20 @@ def _data(recipe: Recipe) -> tuple[int | None, list[str]]:
     except InputError as error:
         return None, [str(error)]
     problems = []
-    if header.vocabulary > recipe.model.vocabulary:
-        problems.append(
-            f"model.vocabulary is {recipe.model.vocabulary}, but {recipe.shards} is written in {header.vocabulary} "
-            "tokens; set it to at least that"
-        )
+    if lack := recipe.lacking_ids(header.vocabulary):
+        problems.append(lack)
     return header.splits["train"].n_tokens, problems
+
+
+def _origin(recipe: Recipe) -> list[str]:
+    """That the checkpoint it begins from is not there."""
+    if recipe.origin is None:
+        return []
+    try:
+        locate(recipe.origin.checkpoint)
+    except InputError as error:
+        return [str(error)]
+    return []
 
 
 def _render(printer: Printer, told: dict[str, Any]) -> None:
@@ -96,7 +106,8 @@ def _render(printer: Printer, told: dict[str, Any]) -> None:
         ("tokens", units.show(told["n_tokens"], "tokens") + _epochs(told)),
         (
             "work",
-            f"{units.show(told['compute_flop'], 'FLOP')} (6 N D), {units.show(told['model_flop'], 'FLOP')} counted",
+            f"{units.show(told['compute_flop'], 'FLOP')} as laws count, "
+            f"{units.show(told['model_flop'], 'FLOP')} with attention",
         ),
         ("devices", f"{layout['devices']} x {where}, {layout['sharding']}, {layout['micro_batch']} sequences at once"),
         ("memory", _between(told, "memory_bytes", "bytes", " a device") + _fit(told)),

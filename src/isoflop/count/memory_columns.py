@@ -33,6 +33,7 @@ class Columns:
 
     Attributes:
         tokens: per data-parallel device and micro-batch, T.
+        said: share of them that the loss is of, beyond 1 where an encoder-decoder writes more than it reads.
         shards: devices that share one replica's states, context parallel ones among them.
         compute: bytes of an activation.
         cache_width: bytes of a cached key or value.
@@ -52,6 +53,7 @@ class Columns:
         degrees = {name: np.asarray(value, dtype=float) for name, value in fields.items() if name not in _NAMES}
         adapter = degrees.pop("adapter_rank")
         self.adapter = np.where(np.isnan(adapter), 0.0, adapter)
+        said = degrees.pop("said")
         for name, value in degrees.items():
             if not np.all(value >= 1):
                 raise UsageError(f"layout: {name} is {np.min(value):g}; it must be at least 1")
@@ -59,6 +61,7 @@ class Columns:
         self.expert, self.virtual_stages = degrees["expert"], degrees["virtual_stages"]
         self.accumulation, self.devices = degrees["accumulation"], degrees["devices"]
         self.sequence, self.micro_batch = degrees["sequence"], degrees["micro_batch"]
+        self.said = np.where(np.isnan(said), 1.0, said / self.sequence)
         self.data = self.devices / (self.tensor * self.pipeline * self.context)
         self.shards = self.data * self.context / degrees["replicas"]
         if np.any(self.shards < 1):

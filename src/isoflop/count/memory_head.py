@@ -21,14 +21,14 @@ CHUNK_ELEMENTS = 2.0**27
 def head_bytes(columns: Columns, *, vocabulary: int, width: int) -> Number:
     """At the peak of the loss; logits are shared by vocabulary over a tensor-parallel group."""
     c = columns
-    words = vocabulary / c.tensor
-    eager = np.where(c.tensor > 1, EAGER_SHARED_BYTES, EAGER_BYTES) * c.tokens * words
-    rows = np.minimum(c.tokens, np.floor(CHUNK_ELEMENTS / vocabulary))
+    words, said = vocabulary / c.tensor, c.tokens * c.said
+    eager = np.where(c.tensor > 1, EAGER_SHARED_BYTES, EAGER_BYTES) * said * words
+    rows = np.minimum(said, np.floor(CHUNK_ELEMENTS / vocabulary))
     narrow = (c.compute < 4) * 1.0
     # fp32 logits, then their gradient; its 16-bit copy. Under autocast a product, of the head or of the chunk's hidden
     # states, which cannot be added in place, and the hidden states in 16 bit.
     product = 2.0 * c.autocast * np.maximum(c.learns * words, rows) * width
-    chunk = rows * words * (4.0 + 2.0 * narrow) + product + 2.0 * c.autocast * c.tokens * width
+    chunk = rows * words * (4.0 + 2.0 * narrow) + product + 2.0 * c.autocast * said * width
     return (
         c.pick("loss_head", {"eager": 1}) * eager
         + c.pick("loss_head", {"chunked": 1}) * chunk
@@ -40,11 +40,11 @@ def gradients(columns: Columns, *, vocabulary: int, width: int) -> Number:
     """Of the head's weight and of the hidden states, which the chunked head makes in the forward pass."""
     c = columns
     of_head = c.learns * c.gradient_width * vocabulary * width / c.tensor
-    return of_head + c.residual * c.tokens * width / c.tensor
+    return of_head + c.residual * c.tokens * c.said * width / c.tensor
 
 
 def narrow_logits(columns: Columns, *, vocabulary: int) -> Number:
     """The eager head's 16-bit logits, gone before its peak; nothing as large comes to fill their place."""
     c = columns
     eager = c.pick("loss_head", {"eager": 1}) * (c.compute < 4)
-    return eager * c.compute * c.tokens * vocabulary / c.tensor
+    return eager * c.compute * c.tokens * c.said * vocabulary / c.tensor

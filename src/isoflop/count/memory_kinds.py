@@ -22,6 +22,7 @@ class Kind(Struct, frozen=True, kw_only=True):
         gate_up: of a gated dense MLP, the matrix that selective recomputation multiplies by in halves.
         chosen: experts of a token.
         adapter_sides: parameters of adapters of rank 1.
+        writes: the block is of an encoder-decoder's decoder, whose tokens are those that are said.
     """
 
     layers: int
@@ -34,13 +35,18 @@ class Kind(Struct, frozen=True, kw_only=True):
     chosen: int
     gated: bool
     adapter_sides: int
+    writes: bool
 
 
 @lru_cache(maxsize=256)
 def kinds(architecture: Architecture) -> tuple[Kind, ...]:
     """The blocks by kind."""
     whole = transformer(architecture)
-    return tuple(_kind(block, whole.width, rotary=whole.rotary) for block in whole.blocks)
+    both = bool(whole.encoder and whole.decoder)
+    stacks = ((whole.encoder, False), (whole.decoder, both))
+    return tuple(
+        _kind(block, whole.width, rotary=whole.rotary, writes=writes) for stack, writes in stacks for block in stack
+    )
 
 
 def transformer(architecture: Architecture) -> Transformer:
@@ -48,7 +54,7 @@ def transformer(architecture: Architecture) -> Transformer:
     return architecture if isinstance(architecture, Transformer) else architecture.transformer()
 
 
-def _kind(block: Block, width: int, *, rotary: bool) -> Kind:
+def _kind(block: Block, width: int, *, rotary: bool, writes: bool) -> Kind:
     counted = block_parameters(block, width=width)
     mixture = block.mlp if isinstance(block.mlp, Experts) else None
     mlp = mixture.expert if mixture else block.mlp
@@ -65,4 +71,5 @@ def _kind(block: Block, width: int, *, rotary: bool) -> Kind:
         chosen=mixture.active if mixture else 0,
         gated=mlp.gated,
         adapter_sides=adapter_sides(block, width),
+        writes=writes,
     )

@@ -90,12 +90,20 @@ class Model:
         """The residual stream."""
         return self.c.residual * self.c.tokens * self.width / self.c.tensor
 
+    def passing(self, kind: Kind) -> Number:
+        """Tokens that pass a block, as a share of T; keys and values of what was read are counted as if written."""
+        return self.c.said if kind.writes else 1.0
+
+    def whole(self, kind: Kind) -> Number:
+        """What one block keeps where nothing is computed again."""
+        return self.passing(kind) * self.bytes_of(kind.activations.whole)
+
     def kept(self, kind: Kind) -> Number:
         """What one block keeps for its backward pass."""
         c = self.c
         none, selective = (c.pick("recompute", {name: 1}) for name in ("none", "selective"))
         again = self.stream + selective * self.bytes_of(kind.activations.products)
-        return np.where(none > 0, self.bytes_of(kind.activations.whole), again)
+        return np.where(none > 0, self.whole(kind), self.passing(kind) * again)
 
     @cached_property
     def block_working(self) -> Number:
@@ -107,9 +115,10 @@ class Model:
         c, widest = self.c, np.zeros(())
         again = 1.0 - c.pick("recompute", {"none": 1})
         for kind in self.kinds:
-            rest = again * (self.bytes_of(kind.activations.whole) - self.kept(kind) + self.stream)
+            stream = self.passing(kind) * self.stream
+            rest = again * (self.whole(kind) - self.kept(kind) + stream)
             hidden = Kept(inner=(2.0 if kind.gated else 1.0) * kind.activations.hidden)
-            widest = np.maximum(widest, rest + self.stream + self.bytes_of(hidden))
+            widest = np.maximum(widest, rest + stream + self.passing(kind) * self.bytes_of(hidden))
         return widest
 
     @cached_property
@@ -118,8 +127,9 @@ class Model:
         if self.parts.final_norm is None:
             return np.zeros(())
         chunked = self.c.pick("loss_head", {"eager": 0}, 1) > 0
+        share: Number = self.c.said if any(kind.writes for kind in self.kinds) else 1.0
         wide, narrow = (Kept(residual=self.width * n, stream=self.width * (2 - n), stream_fp32=1) for n in (2, 1))
-        return np.where(chunked, self.bytes_of(wide), self.bytes_of(narrow))
+        return share * np.where(chunked, self.bytes_of(wide), self.bytes_of(narrow))
 
     @cached_property
     def loss_head(self) -> Number:

@@ -150,7 +150,8 @@ def memory_totals(architecture: Architecture, **fields: Any) -> Number:
 
 def _columns(fields: dict[str, Any]) -> Columns:
     """With what a layout and a training have by default."""
-    defaults = {"adapter_rank": np.nan, "precision": "bf16", "optimizer": "adamw", "loss_head": "eager"}
+    open_ = {"adapter_rank": np.nan, "said": np.nan}
+    defaults = {**open_, "precision": "bf16", "optimizer": "adamw", "loss_head": "eager"}
     degrees = dict.fromkeys(
         ("tensor", "pipeline", "virtual_stages", "context", "expert", "replicas", "accumulation"), 1
     )

@@ -114,7 +114,9 @@ class Windows:
         token_bytes: npt.NDArray[np.int64],
     ) -> None:
         if limit_tokens < context:
-            raise UsageError(f"evaluation of {limit_tokens} tokens: less than one context of {context}")
+            raise UsageError(
+                f"evaluation of {limit_tokens} tokens: less than one context of {context}; raise validation_tokens"
+            )
         self.tokens = tokens if isinstance(tokens, Tokens) else Tokens([tokens])
         self.context = context
         self.n_there = _n_windows(self.tokens, context)

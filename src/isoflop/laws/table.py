@@ -1,7 +1,7 @@
 """The runs a law is fitted to, read from whatever holds them; nothing is dropped or guessed in silence."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -22,6 +22,9 @@ _LIMITS = {"N": (1.0, 1e24), "D": (1.0, 1e24), "C": (1.0, 1e48), "loss": (0.0, 1
 _MISSING = {"", "nan", "-nan", "na", "n/a", "#n/a", "<na>", "none", "null"}
 _FALSE = _MISSING | {"0", "0.0", "false", "f", "no", "n"}
 _TRUE = {"1", "1.0", "true", "t", "yes", "y", "x"}
+
+_EXPORTED = {"key", "status", "validation", "tokenizer_sha256"}
+"""Columns by which a table is known as one that `isoflop runs export` wrote."""
 
 
 class Dropped(NamedTuple):
@@ -164,7 +167,8 @@ def of_runs(runs: Sequence[Run], *, counts: Counts = "total", source: str = "run
         else:
             kept.append(run)
     said = _counted(kept, counts=counts, source=source)
-    _comparable(kept, source=source)
+    validations, tokenizers = ({getattr(run, name) for run in kept} for name in ("validation", "tokenizer_sha256"))
+    _comparable(validations - {None}, tokenizers - {None}, source=source)
     n, d, c = [], [], []
     unique = np.array([run.unique_tokens or math.nan for run in kept])
     bits = np.array([run.bits_per_byte or math.nan for run in kept])
@@ -200,12 +204,9 @@ def _counted(runs: Sequence[Run], *, counts: Counts, source: str) -> Counts:
     return ways.pop() if ways else counts
 
 
-def _comparable(runs: Sequence[Run], *, source: str) -> None:
+def _comparable(validations: Collection[str | None], tokenizers: Collection[str | None], *, source: str) -> None:
     """Losses per token can be compared on one text in one vocabulary only."""
-    for name, values in (
-        ("tokenizers", {run.tokenizer_sha256 for run in runs} - {None}),
-        ("validation texts or objectives", {run.validation for run in runs} - {None}),
-    ):
+    for name, values in (("tokenizers", tokenizers), ("validation texts or objectives", validations)):
         if len(values) > 1:
             raise InputError(
                 f"{source}: losses measured with {len(values)} different {name} cannot be compared; fit them apart"
@@ -221,6 +222,17 @@ def _unfit(run: Run) -> str:
         return "no finite loss"
     if run.origin is not None and not run.origin.fresh:
         return f"continued from {run.origin.run}: its tokens are not of one run"
+    return ""
+
+
+def _unfit_row(row: Mapping[str, str]) -> str:
+    """As `_unfit`, of a row that `isoflop runs export` wrote."""
+    if row.get("role") == "held_out":
+        return "kept out of the fit as its proof"
+    if row["status"] != "finished":
+        return row["status"]
+    if row.get("origin.fresh", "").casefold() == "false":
+        return f"continued from {row['origin.run']}: its tokens are not of one run"
     return ""
 
 
@@ -255,11 +267,15 @@ def _of_sheet(cells: Sheet, how: Reading) -> RunTable:
         known_column(wanted, cells.names, source=source)
     values: dict[str, list[float]] = {kind: [] for kind in (*taken, "weights")}
     labels, dropped, matched = [], [], not how.where
+    ours = set(cells.names) >= _EXPORTED
+    validations: set[str | None] = set()
+    tokenizers: set[str | None] = set()
     for row, place in zip(cells.rows, cells.places, strict=True):
         if any(row[column].strip() != value for column, value in how.where.items()):
             continue
         matched = True
-        if reason := _left_out(row, how, taken.get("loss"), f"{source} {place}"):
+        reason = _unfit_row(row) if ours and how.need_loss else ""
+        if reason := reason or _left_out(row, how, taken.get("loss"), f"{source} {place}"):
             dropped.append(Dropped(place, reason))
             continue
         for kind, column in taken.items():
@@ -268,6 +284,10 @@ def _of_sheet(cells: Sheet, how: Reading) -> RunTable:
             at = f"{source} {place}, column {how.weights}"
             values["weights"].append(sheet.number(row[how.weights], at, least=0.0))
         labels.append(place)
+        if ours:
+            validations.add(row["validation"])
+            tokenizers.add(row["tokenizer_sha256"])
+    _comparable(validations - {""}, tokenizers - {""}, source=source)
     if not matched:
         raise InputError(f"{source}: no row has {' and '.join(f'{name}={value}' for name, value in how.where.items())}")
     tokens = values["D"] if "D" in taken else [c / (6 * n) for c, n in zip(values["C"], values["N"], strict=True)]

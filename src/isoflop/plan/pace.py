@@ -19,7 +19,7 @@ from isoflop.specs.layout import Layout
 def mfus(question: Question, architecture: Architecture, columns: Columns) -> Array:
     """(layouts,) MFU in steady state, by which layouts are compared."""
     fields: dict[str, Any] = {**structs.asdict(question.training), **columns}
-    del fields["adapter_rank"]  # everything is trained
+    del fields["adapter_rank"], fields["said"]  # everything is trained, every token said
     return speed_sweep(question.cluster.device, architecture, tables=question.tables, **fields).mfu
 
 

@@ -46,7 +46,7 @@ class Throughput(Struct, frozen=True, kw_only=True):
 
     Attributes:
         mfu: model FLOP, attention as the full square, over the dense peak.
-        tokens_per_s_per_device: devices as torch sees them.
+        tokens_per_s_per_device: devices as torch sees them; of an encoder-decoder the tokens that its encoder reads.
         step_s: of one optimizer step.
         parts_s: where its time goes; they add up to `step_s`.
         measured: the device's own steps stand behind it.
@@ -98,7 +98,9 @@ def throughput(
     """
     trained, row = training or Training(), speed_of(device, tables=tables)
     columns = Columns.of(layout, trained)
-    found = terms(device, architecture, columns, precision=trained.precision, sequence=layout.sequence)
+    found = terms(
+        device, architecture, columns, precision=trained.precision, sequence=layout.sequence, said=trained.said
+    )
     parts = {name: float(part) for name, part in parts_s(row, found, precision=trained.precision).items()}
     step_s = sum(parts.values())
     lo, hi = _bounds(row, architecture, level, tables)
@@ -119,20 +121,23 @@ def speed_sweep(
 
     Args:
         fields: those of `Layout` and `Training`, as `count.memory_sweep` takes them: each a value or an array. One
-            `precision` and one `sequence` for all of them.
+            `precision`, one `sequence` and one `said` for all of them.
 
     Raises:
         UnknownNameError: no such field, or no such name in one.
         UsageError: a degree below 1, several precisions or sequences, or a precision the device has no peak for.
     """
-    defaults = {"adapter_rank": np.nan, "precision": "bf16", "optimizer": "adamw", "loss_head": "eager"}
+    open_ = {"adapter_rank": np.nan, "said": np.nan}
+    defaults = {**open_, "precision": "bf16", "optimizer": "adamw", "loss_head": "eager"}
     degrees = dict.fromkeys(
         ("tensor", "pipeline", "virtual_stages", "context", "expert", "replicas", "accumulation"), 1
     )
     given = {**defaults, **degrees, "method": "pretrain", **fields}
     precision, sequence = (_one(name, given.get(name)) for name in ("precision", "sequence"))
     row = speed_of(device, tables=tables)
-    found = terms(device, architecture, Columns(given), precision=str(precision), sequence=int(sequence))
+    share = float(_one("said", given["said"]))
+    said = None if np.isnan(share) else share
+    found = terms(device, architecture, Columns(given), precision=str(precision), sequence=int(sequence), said=said)
     step_s = np.asarray(sum(parts_s(row, found, precision=str(precision)).values()))
     mfu = np.asarray(found.flop / step_s / found.peak)
     lo, hi = _bounds(row, architecture, level, tables)

@@ -44,7 +44,7 @@ class Terms(Struct, frozen=True, kw_only=True):
 
     Attributes:
         flop: model FLOP of one device in a step, attention as the full square: what MFU counts.
-        tokens: of one device in a step, as its share of all tokens.
+        tokens: of one device in a step, as its share of all tokens; of an encoder-decoder those that it reads.
         blocks: a number of blocks.
         bubble: a share of the time.
         peak: dense FLOP/s of one device.
@@ -80,25 +80,36 @@ def peak(device: Device, precision: str) -> float:
     return device.dense_flop_per_s[precision] / device.dies
 
 
-def terms(device: Device, architecture: Architecture, c: Columns, *, precision: str, sequence: int) -> Terms:
-    """The terms of every layout in the columns, all of one precision and sequence."""
+def terms(
+    device: Device, architecture: Architecture, c: Columns, *, precision: str, sequence: int, said: float | None = None
+) -> Terms:
+    """The terms of every layout in the columns, all of one precision and sequence.
+
+    Args:
+        said: tokens of a sequence that the loss is of, as in `Training`; the columns' own.
+    """
     model, rate = Model(architecture, c), peak(device, precision)
-    work = flops_per_token(architecture, sequence=sequence)
-    seen = flops_per_token(architecture, sequence=sequence, causal=True).attention_forward
+    written = bool(model.parts.encoder and model.parts.decoder) and round(said or sequence)
+    share = 1.0 if said is None else said / sequence
+    work = flops_per_token(architecture, sequence=sequence, target=written or None)
+    seen = flops_per_token(architecture, sequence=sequence, causal=True, target=written or None).attention_forward
     again = {name: work.with_recompute(name) - work.total for name in ("none", "selective", "full")}
     full = c.pick("recompute", {"full": 1.0})
-    products = 3 * work.matmul_forward + c.pick("recompute", again) - full * work.attention_forward
-    attention = (3.5 + full) * seen  # backward multiplies five times where forward does twice
+    # Work is of a token that passes, read or written; here each token read brings the written ones along. A head that
+    # says some of the tokens only does its work on those.
+    passing, unsaid = 1 + written / sequence, 0.0 if written else (1 - share) * 3 * work.head_forward
+    products = passing * (3 * work.matmul_forward + c.pick("recompute", again) - full * work.attention_forward) - unsaid
+    attention = passing * (3.5 + full) * seen  # backward multiplies five times where forward does twice
     tokens = c.accumulation * c.tokens / (c.tensor * c.pipeline)
     memory = (device.memory_bytes_per_s or rate / 200) / device.dies
-    kept = sum(kind.layers * model.bytes_of(kind.activations.whole) for kind in model.kinds)
+    kept = sum(kind.layers * model.whole(kind) for kind in model.kinds)
     owned = parameters(architecture).total / (c.tensor * c.pipeline)
     sent, links = of_columns(architecture, c), Links(device, c)
     return Terms(
         products=tokens * products / rate,
         attention=tokens * attention / peak(device, _SCORES.get(precision, precision)),
         pointwise=c.accumulation * (_POINTWISE_PASSES + full) * kept / c.pipeline / memory,
-        head=tokens * model.parts.vocabulary * _HEAD_BYTES / memory,
+        head=share * tokens * model.parts.vocabulary * _HEAD_BYTES / memory,
         optimizer=owned / np.where(c.stage >= 1, c.shards, 1.0) * _OPTIMIZER_BYTES / memory,
         data=sent.data / links.ring(c.shards, stride=c.tensor)
         + sent.replicas / links.ring(c.data * c.context / c.shards, stride=c.tensor * c.shards),
@@ -109,7 +120,7 @@ def terms(device: Device, architecture: Architecture, c: Columns, *, precision: 
         blocks=c.accumulation * (1 + full / 3) * model.parts.layers / c.pipeline * (1 + np.log2(c.devices)),
         bubble=(c.pipeline - 1) / (c.accumulation * c.virtual_stages),
         peak=rate,
-        flop=tokens * work.total,
+        flop=tokens * (passing * work.total - unsaid),
         tokens=tokens,
     )
 

@@ -1,5 +1,6 @@
 """How a training step lies on its devices, and what of the training decides its memory."""
 
+from math import inf
 from typing import Literal, TypeAlias
 
 from msgspec import Struct
@@ -89,6 +90,8 @@ class Training(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
     Attributes:
         adapter_rank: of LoRA adapters on every matrix of the blocks, the model itself frozen; None trains everything.
+        said: tokens of each sequence that the loss is of, on average, and so all that passes the head; of an
+            encoder-decoder what its decoder writes. None is as many as are read.
     """
 
     precision: Precision = "bf16"
@@ -96,8 +99,11 @@ class Training(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     loss_head: LossHead = "eager"
     method: Method = "pretrain"
     adapter_rank: int | None = None
+    said: float | None = None
 
     def __post_init__(self) -> None:
+        if self.said is not None and not 0 < self.said < inf:
+            raise UsageError(f"training: {self.said} tokens of a sequence are said; it must be positive and finite")
         if self.adapter_rank is not None and self.adapter_rank < 1:
             raise UsageError(f"training: an adapter of rank {self.adapter_rank}; it must be at least 1")
         if self.precision == "int8" and self.adapter_rank is None and self.method != "inference":

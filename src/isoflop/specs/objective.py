@@ -106,7 +106,8 @@ class Objective(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         told = {field: value for field, value in structs.asdict(self).items() if field != "name" and value is not None}
         if foreign := [field for field in told if field not in _OPTIONS[name]]:
             raise UsageError(
-                f'recipe: objective.{foreign[0]} is set, but objective "{name}" does not know it; leave it out'
+                f'recipe: objective.{foreign[0]} is set, but objective "{name}" does not know it; leave it out, '
+                f"or say --set 'objective={{name=\"{name}\"}}' for a table of its own"
             )
         return structs.replace(self, name=name, **{**_OPTIONS[name], **told})
 

@@ -79,12 +79,12 @@ class Parametrisation(Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
         if self.name == "mup" and self.base_width is None:
             raise UsageError(
                 'recipe: parametrisation "mup" needs base_width, the model.width at which optimizer.learning_rate was '
-                "tuned"
+                "tuned; its rules are of decoders"
             )
         if self.name == "completep" and self.base_width is None and self.base_layers is None:
             raise UsageError(
                 'recipe: parametrisation "completep" needs base_width, base_layers or both: the model.width and '
-                "model.layers at which optimizer.learning_rate was tuned"
+                "model.layers at which optimizer.learning_rate was tuned; its rules are of decoders"
             )
 
 

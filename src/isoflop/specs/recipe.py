@@ -28,6 +28,8 @@ _ADDED: dict[str, object] = {
 _UNDECISIVE = {"name", "shards", "checkpoint"}
 """Fields that say nothing of what is computed."""
 
+_MOST_THREADS = 1024  # beyond the largest machine; a slip of the hand would fill it with waiting threads
+
 
 class Recipe(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """One training run.
@@ -88,6 +90,8 @@ class Recipe(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         for name in ("n_tokens", "batch_tokens", "threads", "validation_tokens", "evaluations"):
             if getattr(self, name) < 1:
                 raise UsageError(f"recipe: {name} is {getattr(self, name)}; it must be at least 1")
+        if self.threads > _MOST_THREADS:
+            raise UsageError(f"recipe: threads is {self.threads}; it must be at most {_MOST_THREADS}")
         if self.seed < 0:
             raise UsageError(f"recipe: seed is {self.seed}; it must be 0 or more")
         if self.batch_tokens % self.row.text:
@@ -133,6 +137,17 @@ class Recipe(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     def steps(self) -> int:
         """Optimizer steps."""
         return self.n_tokens // self.batch_tokens
+
+    def lacking_ids(self, text: int) -> str:
+        """What to say where the model has too few ids for text written in so many, and for what stands in its place."""
+        extra = self.row.extra_ids
+        if self.model.vocabulary >= text + extra:
+            return ""
+        besides = f', and "{self.learned.name}" needs {extra} more for what stands in place of text' if extra else ""
+        return (
+            f"model.vocabulary is {self.model.vocabulary}, but {self.shards} is written in {text} tokens{besides}; "
+            f"set it to at least {text + extra}"
+        )
 
     def _of_a_row(self) -> str:
         """The text of one sequence, in words, with what to take where that is not the context."""

@@ -47,9 +47,12 @@ def parse(content: Mapping[str, Any], *, where: str) -> Recipe:
     if isinstance(model := content.get("model"), dict):
         content = {**content, "model": {"family": "decoder", **model}}
     for key, known in _unknown(content, Recipe):
-        raise UnknownNameError(f"key in {where}", key, known)
+        elsewhere = [path for path in _paths(content, Recipe) if path.rpartition(".")[2] == key.rpartition(".")[2]]
+        raise UnknownNameError(f"key in {where}", key, elsewhere or known)
     for name, value, choices in _unheard(content, Recipe):
         raise UnknownNameError(f"{name} in {where}", value, choices, every=True)
+    for key, number in _endless(content):
+        raise UsageError(f"{where}: {key} is {number}; the whole numbers of TOML end at 9.2e18")
     try:
         return msgspec.convert(content, Recipe)
     except msgspec.ValidationError as error:
@@ -102,6 +105,16 @@ def _unknown(content: Mapping[str, Any], kind: type[msgspec.Struct], at: str = "
             yield f"{at}{name}", [f"{at}{known}" for known in (*fields, tag) if known]
 
 
+def _paths(content: Mapping[str, Any], kind: type[msgspec.Struct], at: str = "") -> Iterator[str]:
+    """Every key that a recipe may have, with the tables it lies in."""
+    for field in msgspec.structs.fields(kind):
+        yield f"{at}{field.encode_name}"
+        inside = content.get(field.encode_name)
+        inside = inside if isinstance(inside, dict) else {}
+        if table := _meant(inside, _tables(field.type)):
+            yield from _paths(inside, table, f"{at}{field.encode_name}.")
+
+
 def _unheard(
     content: Mapping[str, Any], kind: type[msgspec.Struct], at: str = ""
 ) -> Iterator[tuple[str, str, list[str]]]:
@@ -116,6 +129,15 @@ def _unheard(
         choices = [each for each in _leaves(field.type) if isinstance(each, str)]
         if isinstance(value, str) and choices and value not in choices:
             yield name, value, choices
+
+
+def _endless(content: Mapping[str, Any], at: str = "") -> Iterator[tuple[str, int]]:
+    """Whole numbers beyond 64 bits, which Python would carry on to where nothing takes them."""
+    for name, value in content.items():
+        if isinstance(value, dict):
+            yield from _endless(value, f"{at}{name}.")
+        elif isinstance(value, int) and not -(2**63) <= value < 2**63:
+            yield f"{at}{name}", value
 
 
 def _tables(kind: Any) -> list[type[msgspec.Struct]]:
@@ -152,4 +174,5 @@ def _explain(message: str) -> str:
         return f"{'.'.join(part for part in (missing[2], missing[1]) if part)} is missing"
     if placed := _AT.fullmatch(message):
         message = placed[1] if placed[1].startswith(("recipe:", "architecture:")) else f"{placed[2]}: {placed[1]}"
-    return message.replace("`", "").replace("Expected", "expected")
+    message = message.replace("`", "").replace("Expected", "expected").replace(" | null", "")
+    return re.sub(r"\bobject\b", "table", message)

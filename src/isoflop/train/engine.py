@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from msgspec import Struct
 
-from isoflop.count.flops import flops_per_token
+from isoflop.count.text import flop_per_text_token
 from isoflop.specs.architecture import Decoder
 from isoflop.specs.engine import Computed, Engine
 from isoflop.specs.recipe import Recipe
@@ -97,7 +97,7 @@ def _compiled(recipe: Recipe, device: torch.device, computed: Computed, gains: G
         return False, "not compiled because experts get other numbers of tokens at every step"
     gain = at_width(gains.compile_gain.get(computed, []), recipe.model.width)
     rate = gains.flop_per_s[computed] * (recipe.threads if device.type == "cpu" else 1)
-    length_s = flops_per_token(recipe.model, sequence=recipe.model.context).total * recipe.n_tokens / rate
+    length_s = flop_per_text_token(recipe) * recipe.n_tokens / rate
     saved_s = length_s * (1 - 1 / gain)
     worth = saved_s > _SAFETY * gains.compile_cold_s
     return worth, (

@@ -8,10 +8,10 @@ again in parts of half as many sequences.
 import torch
 
 from isoflop.count.memory_peak import memory
-from isoflop.specs.architecture import Decoder
-from isoflop.specs.engine import Computed
-from isoflop.specs.layout import Layout, Training
+from isoflop.specs.engine import Computed, Engine
+from isoflop.specs.layout import Layout
 from isoflop.specs.recipe import Recipe
+from isoflop.train.predicted import training_of
 
 _SHARE = 0.9  # of what is available: the count leaves out what the process holds besides
 _OUT = (
@@ -42,9 +42,9 @@ def begin_with(recipe: Recipe, *, precision: Computed, tokens: int, available_by
         available_bytes: on the device; None where nobody knows.
     """
     if recipe.micro_tokens is not None:
-        return min(recipe.sequences, recipe.micro_tokens // recipe.model.context), ""
-    usual = rows = min(recipe.sequences, max(1, tokens // recipe.model.context))
-    if available_bytes is None or not isinstance(recipe.model, Decoder):
+        return min(recipe.sequences, recipe.micro_tokens // recipe.row.text), ""
+    usual = rows = min(recipe.sequences, max(1, tokens // recipe.row.text))
+    if available_bytes is None:
         return rows, ""
     while rows > 1 and counted(recipe, rows=rows, precision=precision) > _SHARE * available_bytes:
         rows = halved(rows)
@@ -58,8 +58,8 @@ def counted(recipe: Recipe, *, rows: int, precision: Computed) -> float:
     layout = Layout(
         sharding="ddp", recompute=recipe.recompute, devices=1, micro_batch=rows, sequence=recipe.model.context
     )
-    training = Training(precision=precision, loss_head=recipe.loss_head, optimizer=recipe.optimizer.name)
-    return memory(recipe.model, layout, training).tensors_bytes
+    engine = Engine(precision=precision, compiled=False, rows=rows)
+    return memory(recipe.model, layout, training_of(recipe, engine)).tensors_bytes
 
 
 def available(device: torch.device) -> float | None:

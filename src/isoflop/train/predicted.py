@@ -34,7 +34,7 @@ def usual_engine(recipe: Recipe, *, kind: str) -> Engine:
     A precision left open is bf16 on a GPU; a CPU decides by its processor, and the wider fp32 is assumed.
     """
     tokens = recipe.micro_tokens or tables.find("engines", _Usual, kind).micro_tokens
-    rows = min(recipe.sequences, max(1, tokens // recipe.model.context))
+    rows = min(recipe.sequences, max(1, tokens // recipe.row.text))
     precision: Computed = {"cpu": "fp32", "cuda": "bf16"}[kind] if recipe.precision == "auto" else recipe.precision  # type: ignore[assignment]
     return Engine(precision=precision, compiled=recipe.compile is True, rows=rows)
 
@@ -53,7 +53,9 @@ def layout_of(recipe: Recipe, *, rows: int) -> Layout:
 
 def training_of(recipe: Recipe, engine: Engine) -> Training:
     """What of the recipe decides memory and speed beside its layout."""
-    return Training(precision=engine.precision, optimizer=recipe.optimizer.name, loss_head=recipe.loss_head)
+    row = recipe.row
+    said = None if row.said == row.inputs else row.said
+    return Training(precision=engine.precision, optimizer=recipe.optimizer.name, loss_head=recipe.loss_head, said=said)
 
 
 def predict(recipe: Recipe, *, engine: Engine, layout: Layout, device: Device | None, why_not: str = "") -> Predicted:
@@ -82,8 +84,9 @@ def predict(recipe: Recipe, *, engine: Engine, layout: Layout, device: Device | 
     else:
         try:
             speed = throughput(device, recipe.model, layout, training).tokens_per_s_per_device
-            found["tokens_per_s"] = speed.value * layout.devices
-            found["tokens_per_s_lo"], found["tokens_per_s_hi"] = speed.lo * layout.devices, speed.hi * layout.devices
+            text = layout.devices * recipe.row.text / recipe.row.inputs  # of each token that is read
+            found["tokens_per_s"] = speed.value * text
+            found["tokens_per_s_lo"], found["tokens_per_s_hi"] = speed.lo * text, speed.hi * text
             found["wall_s"] = recipe.steps * recipe.batch_tokens / found["tokens_per_s"]
         except IsoflopError as error:
             without.append(f"tokens/s: {error}")

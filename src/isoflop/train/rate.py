@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from isoflop.data.batch import Batch
+from isoflop.data.corrupt import Place
 from isoflop.errors import UsageError
 from isoflop.specs.recipe import Recipe
 
@@ -25,22 +25,26 @@ def measure_steps(recipe: Recipe, *, seconds: float) -> float:
         recipe: model, batch, precision, threads; its shards are not read.
         seconds: to spend, warm-up included.
     """
+    from isoflop.train import objectives
     from isoflop.train.learner import Learner, reproducible
 
     if not seconds > 0:
         raise UsageError(f"measure_steps: seconds is {seconds}; it must be positive")
     random = np.random.default_rng(recipe.seed)
-    shape = (recipe.sequences, recipe.model.context + 1)
+    row = recipe.row
+    text_vocabulary, shape = recipe.model.vocabulary - row.extra_ids, (recipe.sequences, row.text + 1)
+    objective = objectives.load(str(recipe.learned.name))
+    terms = objectives.terms(recipe, text_vocabulary=text_vocabulary)
     with reproducible(recipe):
         learner = Learner(recipe, peak_learning_rate=1e-4)
         took: list[float] = []
         end = time.perf_counter() + seconds
         while len(took) < _WARM + _LEAST or time.perf_counter() < end:
-            batch = random.integers(0, recipe.model.vocabulary, shape)
+            text = random.integers(0, text_vocabulary, shape)
+            place = Place(seed=recipe.seed, step=len(took), first_row=0)
+            batch = objective.batch(text[:, :-1].copy(), text[:, 1:].copy(), place, terms)
             begin = time.perf_counter()
-            learner.step(
-                0, Batch(inputs_ST=batch[:, :-1].copy(), targets_SU=batch[:, 1:].copy())
-            )  # reads its loss, so it has ended
+            learner.step(0, batch)  # reads its loss, so it has ended
             took.append(time.perf_counter() - begin)
     return recipe.batch_tokens / statistics.median(took[_WARM:])
 

@@ -105,7 +105,8 @@ def introduced(recipe: Recipe) -> str:
     learned, row = recipe.learned, recipe.row
     if learned == CAUSAL:
         return ""
-    rule = "" if recipe.objective.name else f" as is usual for an {recipe.family}"
+    article = "a" if recipe.family == "decoder" else "an"
+    rule = "" if recipe.objective.name else f" as is usual for {article} {recipe.family}"
     sizes = f"{row.inputs} tokens read" + (f", {row.outputs} written" if row.outputs else "")
     foreign = recipe.optimizer.learning_rate is None and learned.name != "causal"
     rate = ". The rule for learning rates is of decoders that say every token: try others" if foreign else ""
@@ -124,14 +125,8 @@ def check(recipe: Recipe, shards: Shards) -> None:
     Raises:
         UsageError: it is too small.
     """
-    text, extra = shards.header.vocabulary, recipe.row.extra_ids
-    if recipe.model.vocabulary >= text + extra:
-        return
-    besides = f', and "{recipe.learned.name}" needs {extra} more for what stands in place of text' if extra else ""
-    raise UsageError(
-        f"recipe: model.vocabulary is {recipe.model.vocabulary}, but {recipe.shards} is written in {text} "
-        f"tokens{besides}; set it to at least {text + extra}"
-    )
+    if lack := recipe.lacking_ids(shards.header.vocabulary):
+        raise UsageError(f"recipe: {lack}")
 
 
 def _there(batch: Batch, device: torch.device) -> Part:
