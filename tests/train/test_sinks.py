@@ -18,7 +18,7 @@ from isoflop.specs.recipe import Recipe
 from isoflop.train import outlet, record, store
 from isoflop.train.events import Event
 from isoflop.train.loop import train
-from isoflop.train.sinks import Opening, Sink
+from isoflop.train.sinks import Opening, Sink, codecarbon
 
 CONTEXT = 16
 MODEL = Decoder(layers=1, width=16, heads=2, kv_heads=1, head_size=8, hidden=32, vocabulary=270, context=CONTEXT)
@@ -157,6 +157,16 @@ def test_a_sink_that_fails_is_told_once_and_the_run_is_the_same(recipe: Recipe, 
     assert with_it.status == "finished"
     assert with_it.loss_nats == without.loss_nats
     assert with_it.key == without.key
+
+
+def test_what_two_parts_from_one_step_have_burnt_stands_in_two_files(tmp_path: Path) -> None:
+    """A rollback goes back to a step that a part began at before."""
+    names = []
+    for _ in range(3):
+        path = codecarbon.own_file(tmp_path, 0)
+        path.write_bytes(b"{}")
+        names.append(path.name)
+    assert names == ["from-step-0.json", "from-step-0-again-2.json", "from-step-0-again-3.json"]
 
 
 def test_sinks_are_asked_for_by_name_once_each(monkeypatch: pytest.MonkeyPatch) -> None:
