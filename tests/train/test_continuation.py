@@ -318,10 +318,17 @@ def test_weights_under_other_multipliers_are_another_model_and_are_refused(
 
 def test_the_work_before_a_branch_is_counted_as_its_trunk_counted_it(recipe: Recipe, tmp_path: Path) -> None:
     """Of an encoder-decoder that is not 6 N D, as no token passes all of it."""
-    size = {"layers": 1, "width": 16, "heads": 2, "head_size": 8, "hidden": 32, "vocabulary": 380, "context": CONTEXT}
-    both = replace(recipe, model=EncoderDecoder(**size))
-    text = both.row.text
-    trunk = replace(both, n_tokens=4 * text * 30, batch_tokens=4 * text)
+    size: dict[str, Any] = {
+        "layers": 1,
+        "width": 16,
+        "heads": 2,
+        "head_size": 8,
+        "hidden": 32,
+        "vocabulary": 380,
+        "context": CONTEXT,
+    }
+    text = CONTEXT + 1  # of a sequence that spans are cut out of
+    trunk = replace(recipe, model=EncoderDecoder(**size), n_tokens=4 * text * 30, batch_tokens=4 * text)
     before = train(trunk, folder=tmp_path / "trunk")
     after = train(anneal(at(trunk, tmp_path / "trunk", 30), n_tokens=4 * text * 8), folder=tmp_path / "branch")
     assert before.compute_flop is not None

@@ -319,13 +319,17 @@ def test_a_branch_goes_back_by_its_own_rule_and_as_often_as_that_allows(
     recipe: Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Its trunk has used up its one rollback; the branch is in trouble at its fourth step already."""
-    poison = _Poison(monkeypatch, {3, 20, 21, 64})
+    poisoned = {3, 20, 21}
+    poison = _Poison(monkeypatch, poisoned)
     trunk = _trunk(recipe, tmp_path / "trunk")
-    branch = msgspec.structs.replace(anneal(trunk, n_tokens=8 * BATCH), divergence=Divergence(patience=1, rollbacks=1))
+    poisoned.add(64)
+    branch = msgspec.structs.replace(
+        anneal(trunk, n_tokens=8 * BATCH), divergence=Divergence(patience=1, rollbacks=1, window=16)
+    )
     poison.asked.clear()
     run = train(branch, folder=tmp_path / "branch")
     assert run.status == "finished"
-    assert run.note.startswith("went back from step 44 to 40: 1 of the last")
+    assert run.note.startswith("went back from step 44 to 40: 1 of the last 16 steps left out")
     assert poison.asked == [*range(61, 65), *range(65, 73)]
 
 

@@ -2,7 +2,7 @@
 
 import math
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -86,7 +86,15 @@ def test_two_steps_of_muon_are_the_published_formula_on_queries_keys_and_values_
     assert np.linalg.norm(moved - (expected - before)) < 0.03 * np.linalg.norm(expected - before)
 
 
-SMALL = {"layers": 1, "width": 32, "heads": 2, "head_size": 8, "hidden": 48, "vocabulary": 64, "context": 16}
+SMALL: dict[str, Any] = {
+    "layers": 1,
+    "width": 32,
+    "heads": 2,
+    "head_size": 8,
+    "hidden": 48,
+    "vocabulary": 64,
+    "context": 16,
+}
 CUT: list[tuple[Model, dict[str, list[int]]]] = [
     (Encoder(**SMALL, segments=2), {"blocks.0.attention.qkv.weight": [16] * 3, "blocks.0.mlp.up.weight": [48]}),
     (

@@ -56,7 +56,7 @@ class Updater:
         """Move the weights along their gradients, at this share of each peak learning rate; the gradients go."""
         for weight, parts in self._cut.values():
             assert weight.grad is not None
-            rows = weight.grad.flatten(0, -2).split([len(piece) for piece in parts])
+            rows = torch.split(weight.grad.flatten(0, -2), [len(piece) for piece in parts])
             for piece, gradient in zip(parts, rows, strict=True):
                 piece.grad = gradient
         for optimizer in self.optimizers:
@@ -137,7 +137,8 @@ def _rows(model: nn.Module, name: str) -> list[int] | None:
 
 
 def _parts(weight: nn.Parameter, rows: list[int] | None) -> list[nn.Parameter]:
-    return [nn.Parameter(piece) for piece in weight.detach().flatten(0, -2).split(rows or [len(weight)])]
+    flat = weight.detach().flatten(0, -2)
+    return [nn.Parameter(piece) for piece in torch.split(flat, rows or [len(flat)])]
 
 
 def adamw(
