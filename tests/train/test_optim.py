@@ -240,11 +240,11 @@ def test_the_direction_of_muon_does_not_know_the_size_of_gradients() -> None:
 
 
 @pytest.mark.parametrize("seed", range(10))
-@pytest.mark.parametrize("name", ["adamw", "muon"])
+@pytest.mark.parametrize(("name", "model"), [("adamw", MODEL), ("muon", MODEL), ("muon", CUT[2][0])])
 def test_saved_and_taken_up_by_another_learner_training_goes_on_to_the_bit(
-    name: str, seed: int, tmp_path: Path
+    name: str, model: Model, seed: int, tmp_path: Path
 ) -> None:
-    recipe = _recipe(replace(MUON, name=name), seed=seed)
+    recipe = _recipe(replace(MUON, name=name), seed=seed, model=model)
     random = np.random.default_rng(seed)
     batches = random.integers(0, 64, (6, 4, 17))
     with reproducible(recipe):
