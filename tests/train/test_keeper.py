@@ -179,7 +179,9 @@ def test_a_checkpoint_that_the_disk_gives_back_no_more_is_passed_over(recipe: Re
 
 
 @pytest.mark.parametrize(
-    "damage", [b'{"step": 3, "n_tok\n', b"\0" * 64, b"\0" * 64 + b"\n", b'{"step": "x"}\n', b"\xff\n"]
+    "damage",
+    [b'{"step": 3, "n_tok\n', b"\0" * 64, b"\0" * 64 + b"\n", b'{"step": "x"}\n', b"\xff\n"],
+    ids=["cut off", "zeros", "a line of zeros", "another type", "no text"],
 )
 def test_a_damaged_last_line_of_the_curve_costs_that_line_alone(recipe: Recipe, tmp_path: Path, damage: bytes) -> None:
     train(recipe, folder=tmp_path / "whole")
