@@ -14,9 +14,10 @@ from isoflop.data.shards import open_shards
 from isoflop.data.tokenization import tokenize
 from isoflop.errors import InputError, StoppedError, UsageError
 from isoflop.laws.table import table
-from isoflop.specs.architecture import Decoder
+from isoflop.specs.architecture import Decoder, EncoderDecoder
 from isoflop.specs.optimizer import Optimizer
 from isoflop.specs.origin import Origin
+from isoflop.specs.parametrisation import Parametrisation
 from isoflop.specs.recipe import Recipe
 from isoflop.specs.run import Run
 from isoflop.specs.schedule import Schedule
@@ -297,6 +298,51 @@ def test_what_cannot_go_on_with_its_state_is_refused_with_the_reason(
     with pytest.raises(UsageError, match=said):
         train(replace(branch, **change), folder=tmp_path / "run")
     assert not (tmp_path / "run").exists()
+
+
+def test_weights_under_other_multipliers_are_another_model_and_are_refused(
+    recipe: Recipe, home: Path, tmp_path: Path
+) -> None:
+    """muP at its base sizes multiplies by 1, and only that may be taken up from the standard parametrisation."""
+    again = anew(at(recipe, home, 20), n_tokens=8 * BATCH)
+    for parametrisation, said in (
+        (Parametrisation(name="mup", base_width=8), "'mup' multiplies its logits by other numbers than 'standard'"),
+        (Parametrisation(name="mup", base_width=16, base_head_size=4), "'mup' multiplies its attention scores"),
+        (Parametrisation(name="completep", base_layers=2), "'completep' multiplies its blocks' outputs"),
+    ):
+        with pytest.raises(UsageError, match=said):
+            train(replace(again, parametrisation=parametrisation), folder=tmp_path / "run")
+    same = replace(again, parametrisation=Parametrisation(name="mup", base_width=16))
+    assert train(same, folder=tmp_path / "run").status == "finished"
+
+
+def test_the_work_before_a_branch_is_counted_as_its_trunk_counted_it(recipe: Recipe, tmp_path: Path) -> None:
+    """Of an encoder-decoder that is not 6 N D, as no token passes all of it."""
+    size: dict[str, Any] = {
+        "layers": 1,
+        "width": 16,
+        "heads": 2,
+        "head_size": 8,
+        "hidden": 32,
+        "vocabulary": 380,
+        "context": CONTEXT,
+    }
+    text = CONTEXT + 1  # of a sequence that spans are cut out of
+    trunk = replace(recipe, model=EncoderDecoder(**size), n_tokens=4 * text * 30, batch_tokens=4 * text)
+    before = train(trunk, folder=tmp_path / "trunk")
+    after = train(anneal(at(trunk, tmp_path / "trunk", 30), n_tokens=4 * text * 8), folder=tmp_path / "branch")
+    assert before.compute_flop is not None
+    assert after.compute_flop == pytest.approx(before.compute_flop * 38 / 30, rel=1e-12)
+
+
+def test_other_parts_than_the_trunk_s_are_taken_where_the_branch_asks_for_them(recipe: Recipe, tmp_path: Path) -> None:
+    trunk = replace(recipe, micro_tokens=CONTEXT)
+    train(trunk, folder=tmp_path / "trunk")
+    branch = anneal(at(trunk, tmp_path / "trunk", 20), n_tokens=8 * BATCH)
+    for micro_tokens, rows in ((CONTEXT, 1), (2 * CONTEXT, 2)):
+        run = train(replace(branch, micro_tokens=micro_tokens), folder=tmp_path / str(rows))
+        assert run.engine is not None
+        assert run.engine.rows == rows
 
 
 def test_other_data_are_refused_with_its_state_and_another_tokenizer_always(

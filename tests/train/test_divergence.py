@@ -1,6 +1,7 @@
 """Planted troubles: batches that hurt, weights that are gone, rates that are absurd; and what a run makes of them."""
 
 import math
+import time
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -15,7 +16,9 @@ from isoflop.specs.optimizer import Optimizer
 from isoflop.specs.recipe import Recipe
 from isoflop.specs.run import Run
 from isoflop.specs.saving import Saving
-from isoflop.train import checkpoint, record
+from isoflop.specs.schedule import Schedule
+from isoflop.train import checkpoint, record, store
+from isoflop.train.continuation import Trunk, anew, anneal
 from isoflop.train.divergence import Anchors, Rollback, Watch, moved
 from isoflop.train.events import Event
 from isoflop.train.learner import Learner
@@ -244,6 +247,102 @@ def test_a_damaged_list_of_rollbacks_is_not_gone_by(
     path.write_bytes(path.read_bytes().replace(b'"at": 23', b'"at": 24'))
     with pytest.raises(InputError, match=r"rollbacks\.json: changed since it was written"):
         train(recipe, folder=tmp_path)
+
+
+def test_the_time_that_a_rollback_takes_back_is_named_and_belongs_to_nothing_else(
+    recipe: Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Steps before the rollback wait 20 ms each; what is kept of the run has not a millisecond of that."""
+    poison, whole = _Poison(monkeypatch, {20, 21, 22}), Session._step
+
+    def slowly(session: Session, learner: Learner) -> object:
+        if len(poison.asked) < 23:
+            time.sleep(0.02)
+        return whole(session, learner)
+
+    monkeypatch.setattr(Session, "_step", slowly)
+    run = train(recipe, folder=tmp_path)
+    assert run.time_shares is not None
+    assert run.wall_s is not None
+    assert run.time_shares["lost"] * run.wall_s >= 23 * 0.02
+    assert sum(run.time_shares.values()) == pytest.approx(1.0)
+    first = next(row for row in _rows(tmp_path) if row.spent is not None)
+    assert first.spent is not None
+    assert first.spent.lost_s >= 23 * 0.02
+
+
+def test_a_run_that_is_stopped_still_says_that_it_went_back(
+    recipe: Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    poison = _Poison(monkeypatch, {20, 21, 22})
+    with pytest.raises(StoppedError):
+        train(recipe, folder=tmp_path, should_stop=lambda: len(poison.asked) == 40)
+    run = store.read(tmp_path)
+    assert run is not None
+    assert run.status == "interrupted"
+    assert "stopped at step 17 of 60, saved; run the same command again" in run.note
+    assert "went back from step 23 to 0" in run.note
+
+
+STABLE = Schedule(warmup_fraction=0.1, cooldown_fraction=0)
+ONCE = Divergence(patience=2, rollbacks=1)
+
+
+def _trunk(recipe: Recipe, folder: Path) -> Trunk:
+    """A run of 60 steps that went back from step 21 to 0, and is 21 batches further in its data than its step says."""
+    recipe = msgspec.structs.replace(recipe, schedule=STABLE, divergence=ONCE)
+    run = train(recipe, folder=folder)
+    assert run.note.startswith("went back from step 21 to 0: 2 of the last 21 steps left out")
+    assert run.note.endswith("; 1 steps left out")
+    return Trunk(checkpoint=f"{folder}@40", run=folder.name, recipe=recipe, step=40, learning_rate=3e-3)
+
+
+def test_a_branch_off_a_run_that_went_back_has_its_data_order_and_meters_of_its_own(
+    recipe: Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    poison = _Poison(monkeypatch, {3, 20, 21})
+    branch = anneal(_trunk(recipe, tmp_path / "trunk"), n_tokens=8 * BATCH)
+    poison.asked.clear()
+    run = train(branch, folder=tmp_path / "branch")
+    assert poison.asked == list(range(61, 69))
+    once = train(msgspec.structs.replace(branch, origin=None), folder=tmp_path / "once")
+    ours, theirs = weights(tmp_path / "once"), weights(tmp_path / "branch")
+    assert all(torch.equal(ours[name], theirs[name]) for name in ours)
+    assert (run.loss_nats, run.n_tokens, run.unique_tokens) == (once.loss_nats, once.n_tokens, once.unique_tokens)
+    assert (run.note, once.note.startswith("went back")) == ("", True)
+    assert run.time_shares is not None
+    assert sum(run.time_shares.values()) == pytest.approx(1.0)
+    assert "lost" not in run.time_shares
+
+
+def test_a_branch_goes_back_by_its_own_rule_and_as_often_as_that_allows(
+    recipe: Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its trunk has used up its one rollback; the branch is in trouble at its fourth step already."""
+    poisoned = {3, 20, 21}
+    poison = _Poison(monkeypatch, poisoned)
+    trunk = _trunk(recipe, tmp_path / "trunk")
+    poisoned.add(64)
+    branch = msgspec.structs.replace(
+        anneal(trunk, n_tokens=8 * BATCH), divergence=Divergence(patience=1, rollbacks=1, window=16)
+    )
+    poison.asked.clear()
+    run = train(branch, folder=tmp_path / "branch")
+    assert run.status == "finished"
+    assert run.note.startswith("went back from step 44 to 40: 1 of the last 16 steps left out")
+    assert poison.asked == [*range(61, 65), *range(65, 73)]
+
+
+def test_weights_of_a_run_that_went_back_go_on_behind_all_it_has_read(
+    recipe: Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _Poison(monkeypatch, {3, 20, 21})
+    again = anew(_trunk(recipe, tmp_path / "trunk"), n_tokens=8 * BATCH)
+    run = train(again, folder=tmp_path / "again")
+    assert run.origin is not None
+    assert run.origin.skipped_steps == 61
+    assert run.unique_tokens is not None
+    assert run.unique_tokens <= run.n_tokens == 48 * BATCH
 
 
 def test_a_run_without_trouble_is_the_same_whatever_the_rule(recipe: Recipe, tmp_path: Path) -> None:

@@ -6,16 +6,19 @@ from pathlib import Path
 
 import pytest
 import torch
+from msgspec.structs import replace
 
 from isoflop import files
 from isoflop.cli.train import Log
 from isoflop.count.flops import flops_per_token
 from isoflop.data.read import Document
 from isoflop.data.tokenization import tokenize
+from isoflop.errors import StoppedError
 from isoflop.model.build import build
 from isoflop.specs.architecture import Decoder, Routing
 from isoflop.specs.optimizer import Optimizer
 from isoflop.specs.recipe import Recipe
+from isoflop.specs.saving import Saving
 from isoflop.train import record, store
 from isoflop.train.events import Event
 from isoflop.train.gauges import Gauges, expert_load
@@ -104,6 +107,31 @@ def test_the_lines_of_a_run_hold_all_the_time_of_its_steps(tmp_path: Path) -> No
     assert last.left_s == 0
     flop = flops_per_token(MIXED, sequence=16).total
     assert [row.mfu for row in rows] == pytest.approx([flop * (row.tokens_per_s or 0.0) / 1e12 for row in rows])
+
+
+@linux
+def test_what_keeps_a_run_safe_is_not_counted_as_the_memory_of_its_training(tmp_path: Path) -> None:
+    """Copies that are written beside training, and files read at a resume, are each as large as all states: 12 N."""
+    documents = [Document(f"{i}.txt", "a law of runs and tokens, a ladder of runs. " * 20) for i in range(30)]
+    tokenize(lambda: documents, folder=tmp_path / "s", vocabulary=270, validation_fraction=0.3, source="a sentence")
+    wide = replace(MODEL, layers=4, width=384, heads=6, kv_heads=6, head_size=64, hidden=1024)
+    recipe = Recipe(
+        name="nano", shards=str(tmp_path / "s"), model=wide, n_tokens=6 * 64, batch_tokens=64,
+        optimizer=Optimizer(learning_rate=3e-3), device="cpu", validation_tokens=256, evaluations=3,
+        checkpoint=Saving(background=False),
+    )  # fmt: skip
+    beside = replace(recipe, checkpoint=Saving(background=True))
+    waiting_run, beside_run = (
+        train(each, folder=tmp_path / name) for each, name in ((recipe, "waiting"), (beside, "beside"))
+    )
+    with pytest.raises(StoppedError):
+        train(recipe, folder=tmp_path / "cut", should_stop=lambda: (tmp_path / "cut" / store.METRICS).exists())
+    resumed_run = train(recipe, folder=tmp_path / "cut")
+    states_bytes = 12 * waiting_run.n_params
+    assert waiting_run.memory_bytes is not None
+    assert waiting_run.memory_bytes > 16 * waiting_run.n_params  # weights, gradients, two moments
+    for run in (beside_run, resumed_run):
+        assert run.memory_bytes == pytest.approx(waiting_run.memory_bytes, abs=states_bytes / 4)
 
 
 def test_the_log_line_has_the_usual_order_and_no_escape_where_there_is_no_terminal() -> None:

@@ -10,14 +10,15 @@ from pathlib import Path
 import msgspec
 import pytest
 import torch
-from tests.train.nano import interrupt, nano, weights
+from tests.train.nano import curve, interrupt, nano, weights
 
 from isoflop.errors import InputError, ResourceError
 from isoflop.specs.recipe import Recipe
 from isoflop.specs.saving import Saving
-from isoflop.train import checkpoint, journal, snapshot, soundness, store
+from isoflop.train import checkpoint, journal, manifest, snapshot, soundness, store
 from isoflop.train.events import Event
 from isoflop.train.loop import train
+from isoflop.train.manifest import Member
 from isoflop.train.writer import Writer
 
 
@@ -131,6 +132,68 @@ def test_a_full_disk_stops_the_run_and_loses_no_step_that_was_told(
     assert again.loss_nats == whole.loss_nats
     ours, theirs = weights(tmp_path / "whole"), weights(tmp_path / "run")
     assert all(torch.equal(ours[name], theirs[name]) for name in ours)
+
+
+def test_a_full_disk_at_the_very_last_save_is_no_finished_run(recipe: Recipe, tmp_path: Path) -> None:
+    """The step is done, and its checkpoint is not there: the run failed with code 6, and is finished by the next."""
+    whole = train(recipe, folder=tmp_path / "whole")
+
+    def hear(event: Event) -> None:
+        if (event.kind, event.step) == ("step", 30):
+            resource.setrlimit(resource.RLIMIT_FSIZE, (8000, resource.RLIM_INFINITY))
+
+    with _files_of_at_most(resource.RLIM_INFINITY), pytest.raises(ResourceError, match="the disk is full") as caught:
+        train(recipe, folder=tmp_path / "run", on_event=hear)
+    assert caught.value.exit_code == 6
+    run = store.read(tmp_path / "run")
+    assert run is not None
+    assert (run.status, run.loss_nats) == ("failed", None)
+    assert train(recipe, folder=tmp_path / "run").loss_nats == whole.loss_nats
+
+
+def test_an_old_checkpoint_that_cannot_be_taken_away_is_named(recipe: Recipe, tmp_path: Path) -> None:
+    """A file stands where the old one would be moved to; the new one is whole all the same."""
+    interrupt(recipe, tmp_path / "run", 14)
+    old = checkpoint.listing(tmp_path / "run")[1]  # the first is step 0, which a rollback may need
+    old.folder.with_name(f".{old.folder.name}.removing").write_bytes(b"")
+    with pytest.raises(ResourceError, match="cannot write here"):
+        train(_often(recipe), folder=tmp_path / "run")
+    newest = checkpoint.listing(tmp_path / "run")[-1]
+    assert checkpoint.load(newest.folder).manifest.step > 14
+
+
+def test_a_checkpoint_that_the_disk_gives_back_no_more_is_passed_over(recipe: Recipe, tmp_path: Path) -> None:
+    """/proc/self/mem is a regular file of no bytes whose reading is an input/output error."""
+    whole = train(recipe, folder=tmp_path / "whole")
+    interrupt(recipe, tmp_path / "run", 14)
+    entry = checkpoint.listing(tmp_path / "run")[-1]
+    assert entry.manifest is not None
+    members = {name: Member(sha256=member.sha256, n_bytes=0) for name, member in entry.manifest.members.items()}
+    for name in members:
+        (entry.folder / name).unlink()
+        (entry.folder / name).symlink_to("/proc/self/mem")
+    manifest.write(entry.folder, msgspec.structs.replace(entry.manifest, members=members))
+    events: list[Event] = []
+    assert train(recipe, folder=tmp_path / "run", on_event=events.append).loss_nats == whole.loss_nats
+    assert any("cannot be read (Input/output error)" in event.text for event in events)
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [b'{"step": 3, "n_tok\n', b"\0" * 64, b"\0" * 64 + b"\n", b'{"step": "x"}\n', b"\xff\n"],
+    ids=["cut off", "zeros", "a line of zeros", "another type", "no text"],
+)
+def test_a_damaged_last_line_of_the_curve_costs_that_line_alone(recipe: Recipe, tmp_path: Path, damage: bytes) -> None:
+    train(recipe, folder=tmp_path / "whole")
+    interrupt(recipe, tmp_path / "run", 14)
+    path = tmp_path / "run" / store.METRICS
+    path.write_bytes(path.read_bytes() + damage)
+    events: list[Event] = []
+    train(recipe, folder=tmp_path / "run", on_event=events.append)
+    said = [event.text for event in events if event.text.startswith("left out of the curve")]
+    assert len(said) == 1
+    assert "metrics.jsonl line" in said[0]
+    assert curve(tmp_path / "run") == curve(tmp_path / "whole")
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")

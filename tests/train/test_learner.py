@@ -235,3 +235,17 @@ def test_a_run_begun_in_another_precision_goes_on_in_it() -> None:
 def test_what_a_cpu_cannot_compute_in_is_refused_with_the_reason(precision: Any, said: str) -> None:
     with pytest.raises(UsageError, match=said):
         Learner(replace(RECIPE, precision=precision), peak_learning_rate=1e-3)
+
+
+def test_where_only_the_parts_were_others_no_second_model_is_made_beside_the_first() -> None:
+    """Two models at once may not fit where memory had just run out."""
+    learner = Learner(RECIPE, peak_learning_rate=3e-3, engine=engine(rows=2))
+    saved = {group: {name: value.clone() for name, value in some.items()} for group, some in learner.tensors().items()}
+    model, before = learner.model, gradients(RECIPE, engine(rows=8), batch())
+    learner.step(0, batch())
+    learner.restore(saved, engine(rows=8))
+    assert learner.model is model
+    assert learner.engine.rows == 8
+    again = learner.step(0, batch())
+    assert again.rows == 8
+    assert again.loss_nats == before[0]

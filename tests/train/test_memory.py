@@ -36,7 +36,7 @@ def recipe(tmp_path_factory: pytest.TempPathFactory) -> Recipe:
     documents = [Document(f"{i}.txt", text) for i, text in enumerate(texts)]
     tokenize(lambda: documents, folder=folder, vocabulary=270, validation_fraction=0.3, source="words in a circle")
     return Recipe(
-        name="nano", shards=str(folder), model=MODEL, n_tokens=4 * 64 * 128, batch_tokens=64 * 128, device="cpu",
+        name="nano", shards=str(folder), model=MODEL, n_tokens=2 * 64 * 128, batch_tokens=64 * 128, device="cpu",
         validation_tokens=1024, evaluations=1,
         checkpoint=Saving(background=False),  # a thread's own heap would count against the limit
     )  # fmt: skip

@@ -2,7 +2,7 @@
 
 import math
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -16,7 +16,7 @@ from isoflop.count.parameters import parameters
 from isoflop.data.batch import Batch
 from isoflop.errors import InputError
 from isoflop.model.build import build
-from isoflop.specs.architecture import Decoder
+from isoflop.specs.architecture import Decoder, Encoder, EncoderDecoder, Model, Routing
 from isoflop.specs.optimizer import Optimizer
 from isoflop.specs.recipe import Recipe
 from isoflop.train import checkpoint, optim
@@ -27,20 +27,20 @@ MODEL = Decoder(layers=2, width=32, heads=4, kv_heads=2, head_size=8, hidden=48,
 MUON = Optimizer(name="muon", learning_rate=3e-3)
 
 
-def _recipe(optimizer: Optimizer, *, seed: int = 0, model: Decoder = MODEL) -> Recipe:
+def _recipe(optimizer: Optimizer, *, seed: int = 0, model: Model = MODEL) -> Recipe:
     return Recipe(
         name="nano",
         shards="",
         model=model,
         n_tokens=1024,
-        batch_tokens=64,
+        batch_tokens=68 if isinstance(model, EncoderDecoder) else 64,  # 17 tokens of text make a sequence of 16
         optimizer=optimizer,
         device="cpu",
         seed=seed,
     )
 
 
-def _updater(optimizer: Optimizer, *, model: Decoder = MODEL) -> tuple[dict[str, nn.Parameter], Updater]:
+def _updater(optimizer: Optimizer, *, model: Model = MODEL) -> tuple[dict[str, nn.Parameter], Updater]:
     built = build(model, seed=0)
     updater = Updater(built, _recipe(optimizer, model=model), peak_learning_rate=3e-3)
     return dict(built.named_parameters()), updater
@@ -84,6 +84,76 @@ def test_two_steps_of_muon_are_the_published_formula_on_queries_keys_and_values_
     moved = weights[name].detach().double().numpy() - before
     # Torch works in bf16, of 8 bits: each of 15 products rounds at 2^-9.
     assert np.linalg.norm(moved - (expected - before)) < 0.03 * np.linalg.norm(expected - before)
+
+
+SMALL: dict[str, Any] = {
+    "layers": 1,
+    "width": 32,
+    "heads": 2,
+    "head_size": 8,
+    "hidden": 48,
+    "vocabulary": 64,
+    "context": 16,
+}
+CUT: list[tuple[Model, dict[str, list[int]]]] = [
+    (Encoder(**SMALL, segments=2), {"blocks.0.attention.qkv.weight": [16] * 3, "blocks.0.mlp.up.weight": [48]}),
+    (
+        EncoderDecoder(**SMALL),
+        {
+            "encoder.blocks.0.attention.qkv.weight": [16] * 3,
+            "decoder.blocks.0.cross.key_value.weight": [16] * 2,
+            "decoder.blocks.0.cross.query.weight": [16],
+            "decoder.blocks.0.mlp.gate_up.weight": [48] * 2,
+        },
+    ),
+    (
+        Decoder(**SMALL, kv_heads=1, experts=Routing(count=3, active=1, shared=16)),
+        {
+            "blocks.0.mlp.gate_up": [48] * 6,
+            "blocks.0.mlp.down": [32] * 3,
+            "blocks.0.mlp.router.weight": [3],
+            "blocks.0.mlp.shared.gate_up.weight": [16] * 2,
+        },
+    ),
+]
+
+
+@pytest.mark.parametrize(("model", "cut"), CUT, ids=["encoder", "encoder-decoder", "mixture"])
+def test_every_matrix_of_every_family_is_moved_by_an_orthogonal_update_of_its_own(
+    model: Model, cut: dict[str, list[int]]
+) -> None:
+    weights, updater = _updater(replace(MUON, weight_decay=0.0), model=model)
+    before = {name: weight.detach().clone() for name, weight in weights.items()}
+    gradients = _with_gradients(weights)
+    updater.step(share=1.0)
+    for name, heights in cut.items():
+        moved, gradient = ((x[name].detach().flatten(0, -2).double().numpy()) for x in (weights, gradients))
+        moved = moved - before[name].flatten(0, -2).double().numpy()
+        start = 0
+        for height in heights:
+            rows = slice(start, start + height)
+            size = 3e-3 * 0.2 * math.sqrt(max(height, moved.shape[1]))
+            np.testing.assert_allclose(moved[rows] / size, -_orthogonal(gradient[rows]), atol=0.03)
+            start += height
+        assert start == len(moved)
+    own = {key.rpartition(".")[0] for key in updater.tensors() if key.endswith("exp_avg")}
+    tables = {name for name in weights if "blocks." not in name}
+    assert own == tables | {name for name, weight in weights.items() if weight.ndim == 1}
+
+
+@pytest.mark.parametrize("decay_on", ["matrices", "matrices-and-embeddings"])
+def test_positions_segments_and_relative_distances_decay_as_embeddings_do(decay_on: str) -> None:
+    spec = Optimizer(weight_decay=0.5, decay_on=decay_on)  # type: ignore[arg-type]
+    for model in (CUT[0][0], CUT[1][0]):
+        weights, updater = _updater(spec, model=model)
+        decayed = {id(p) for g in updater.optimizers[0].param_groups if g["weight_decay"] for p in g["params"]}
+        found = {name for name, weight in weights.items() if id(weight) in decayed and "blocks." not in name}
+        transform = {"transform.weight"} & weights.keys()
+        tables = {name for name in weights if name.rpartition(".")[0].endswith(("embedding", "positions", "segments"))}
+        tables |= {name for name in weights if name.endswith("relative.weight")}
+        heads = {"head.weight"} & weights.keys()
+        assert len(tables) == 3
+        assert found == transform | heads | (tables if decay_on != "matrices" else set())
 
 
 @pytest.mark.parametrize("shape", [(64, 64), (16, 64), (64, 16)])
@@ -170,11 +240,11 @@ def test_the_direction_of_muon_does_not_know_the_size_of_gradients() -> None:
 
 
 @pytest.mark.parametrize("seed", range(10))
-@pytest.mark.parametrize("name", ["adamw", "muon"])
+@pytest.mark.parametrize(("name", "model"), [("adamw", MODEL), ("muon", MODEL), ("muon", CUT[2][0])])
 def test_saved_and_taken_up_by_another_learner_training_goes_on_to_the_bit(
-    name: str, seed: int, tmp_path: Path
+    name: str, model: Model, seed: int, tmp_path: Path
 ) -> None:
-    recipe = _recipe(replace(MUON, name=name), seed=seed)
+    recipe = _recipe(replace(MUON, name=name), seed=seed, model=model)
     random = np.random.default_rng(seed)
     batches = random.integers(0, 64, (6, 4, 17))
     with reproducible(recipe):

@@ -1,5 +1,6 @@
 """Sinks: real ones where they are installed; one that fails, blocks or is late harms no run."""
 
+import sys
 import threading
 import time
 from collections.abc import Callable, Mapping
@@ -18,7 +19,7 @@ from isoflop.specs.recipe import Recipe
 from isoflop.train import outlet, record, store
 from isoflop.train.events import Event
 from isoflop.train.loop import train
-from isoflop.train.sinks import Opening, Sink
+from isoflop.train.sinks import Opening, Sink, codecarbon
 
 CONTEXT = 16
 MODEL = Decoder(layers=1, width=16, heads=2, kv_heads=1, head_size=8, hidden=32, vocabulary=270, context=CONTEXT)
@@ -144,6 +145,7 @@ def broken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     monkeypatch.syspath_prepend(str(tmp_path))
     known = registry.members
     monkeypatch.setattr(registry, "members", lambda kind: {**known(kind), "theirs": "their_sink"})
+    monkeypatch.delitem(sys.modules, "their_sink", raising=False)
     return "theirs"
 
 
@@ -157,6 +159,36 @@ def test_a_sink_that_fails_is_told_once_and_the_run_is_the_same(recipe: Recipe, 
     assert with_it.status == "finished"
     assert with_it.loss_nats == without.loss_nats
     assert with_it.key == without.key
+
+
+def test_a_sink_that_closes_slowly_does_not_keep_a_stopped_run_from_saying_so(
+    recipe: Recipe, broken: str, tmp_path: Path
+) -> None:
+    """A scheduler kills what has not ended in time: by then `run.json` must say more than "running"."""
+    (tmp_path / "their_sink.py").write_text(
+        "import json\n"
+        "NEEDS, EXTRA = 'json', 'none'\n"
+        "class Theirs:\n"
+        "    rewinds = False\n"
+        "    def __init__(self, folder): self.folder = folder\n"
+        "    def tell(self, step, values): pass\n"
+        "    def close(self, status):\n"
+        "        found = json.loads((self.folder / 'run.json').read_bytes())['status']\n"
+        "        (self.folder / 'seen').write_text(found)\n"
+        "def open(opening): return Theirs(opening.folder)\n"
+    )
+    interrupt(recipe, tmp_path / "run", sinks=[broken], lines=3)
+    assert (tmp_path / "run" / "seen").read_text() == "interrupted"
+
+
+def test_what_two_parts_from_one_step_have_burnt_stands_in_two_files(tmp_path: Path) -> None:
+    """A rollback goes back to a step that a part began at before."""
+    names = []
+    for _ in range(3):
+        path = codecarbon.own_file(tmp_path, 0)
+        path.write_bytes(b"{}")
+        names.append(path.name)
+    assert names == ["from-step-0.json", "from-step-0-again-2.json", "from-step-0-again-3.json"]
 
 
 def test_sinks_are_asked_for_by_name_once_each(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -24,7 +24,8 @@ class Optimizer(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         z_loss: weight of the squared log-partition of the logits; 0 leaves it out.
         name: "adamw", "adamw-8bit" (its moments in 8 bits, through torchao) or "muon", as `isoflop count memory
             --optimizer` calls them.
-        decay_on: what decays: "matrices" of the blocks and an untied head; embeddings too; or norms and biases as well.
+        decay_on: what decays: "matrices" of the blocks, an untied head and an encoder's transform before its head;
+            embeddings too, those of positions, segments and relative distances among them; or norms and biases as well.
         muon_learning_rate: peak of the matrices that Muon moves; None takes `learning_rate`, which "adamw-rms" is for.
         muon_momentum: Nesterov's; None takes 0.95.
         muon_scale: of an orthogonal update of a matrix (rows, columns): "adamw-rms", 0.2 sqrt(max(rows, columns)),

@@ -101,7 +101,7 @@ def save(
         except BaseException:
             shutil.rmtree(beside, ignore_errors=True)
             raise
-    _prune(parent, step=step, keep=keep or Keep())
+        _prune(parent, step=step, keep=keep or Keep())
     return place
 
 
@@ -154,7 +154,11 @@ def load(folder: Path) -> Checkpoint:
     about = manifest.read(folder)
     manifest.check_sizes(folder, about)
     for name, member in about.members.items():
-        if files.sha256_file(folder / name) != member.sha256:
+        try:
+            sha256 = files.sha256_file(folder / name)
+        except OSError as error:  # a disk that gives its bytes no more has damaged them
+            raise InputError(f"{folder / name}: cannot be read ({error.strerror})") from error
+        if sha256 != member.sha256:
             raise InputError(f"{folder / name}: damaged (sha256 differs)")
     tensors = {name.removesuffix(".safetensors"): load_file(folder / name) for name in about.members}
     return Checkpoint(folder=folder, manifest=about, tensors=tensors)

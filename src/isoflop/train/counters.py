@@ -2,6 +2,7 @@
 
 from msgspec import Struct, field
 
+from isoflop.specs.divergence import Divergence
 from isoflop.specs.engine import Engine
 from isoflop.train.divergence import Rollback, Watch, moved
 from isoflop.train.seconds import Seconds
@@ -21,6 +22,7 @@ class Counters(Struct, kw_only=True, forbid_unknown_fields=True):
         first: step that the run began at; not 0 where it took up another run's checkpoint.
         validation_loss_nats: of the last evaluation.
         rollbacks: how often the run went back, and where.
+        passed: batches that rollbacks of its trunk passed over, where it took up another run's state.
         spent: what the time went into, over all resumes.
         line_spent: the same at that line.
     """
@@ -36,13 +38,27 @@ class Counters(Struct, kw_only=True, forbid_unknown_fields=True):
     first: int = 0
     validation_loss_nats: float | None = None
     rollbacks: list[Rollback] = field(default_factory=list)
+    passed: int = 0
     spent: Seconds = field(default_factory=Seconds)
     line_spent: Seconds = field(default_factory=Seconds)
 
     @property
     def batch(self) -> int:
         """Number of the next batch: the step, and past those that a rollback passes over."""
-        return self.step + moved(self.rollbacks)
+        return self.step + self.passed + moved(self.rollbacks)
+
+    def branch(self, *, steps: int, rule: Divergence) -> None:
+        """Begin another run here, of so many steps in all, judged by `rule`.
+
+        What decides the next step stays: step, place in the data, what the watch has seen. What tells how the run went
+        begins anew, and so do its rollbacks, of which it has as many as its rule allows.
+        """
+        self.passed += moved(self.rollbacks)
+        self.rollbacks, self.validation_loss_nats = [], None
+        self.watch.steps, self.watch.rule, self.watch.n_left_out = steps, rule, 0
+        self.train_s = self.wall_s = self.line_s = self.loss_sum = 0.0
+        self.loss_steps = 0
+        self.spent, self.line_spent = Seconds(), Seconds()
 
     def troubles(self) -> str:
         """What went wrong on the way, for the run's note; "" where nothing did."""

@@ -39,9 +39,15 @@ class Peak(Struct, frozen=True, kw_only=True):
 
 
 class Gauges:
-    """Made before the model is: what the process holds by then is not the run's."""
+    """Made before the model is: what the process holds by then is not the run's.
+
+    Attributes:
+        copies_bytes: that a checkpoint on its way to the disk keeps in host memory beside training: no training step's
+            memory. On a GPU they are in no allocator's book anyway.
+    """
 
     def __init__(self, device: torch.device) -> None:
+        self.copies_bytes = 0.0
         self._device, self._own, self._process = device, 0.0, 0.0
         _first_step(device)
         _hand_back()
@@ -63,7 +69,7 @@ class Gauges:
             return Peak(process_bytes=self._process)
         files = seen.get("RssFile", 0.0) + seen.get("RssShmem", 0.0)
         # Pages of files come and go; the mark at which the run's own stood highest stays.
-        self._own = max(self._own, seen["VmHWM"] - files - self._before)
+        self._own = max(self._own, seen["VmHWM"] - files - self._before - self.copies_bytes)
         return Peak(memory_bytes=self._own, process_bytes=self._process)
 
     @contextmanager
@@ -80,7 +86,8 @@ class Gauges:
 def expert_load(model: torch.nn.Module) -> float | None:
     """The busiest expert's choices over the mean of its block, in the block where that is worst; None without experts.
 
-    Of the last forward pass: 1 where all experts are used alike, their number where one is used alone.
+    Of the last forward pass, and so of the last micro-batch where a step has several: 1 where all experts are used
+    alike, their number where one is used alone.
     """
     chosen = [module.chosen_E for module in model.modules() if isinstance(module, Mixture)]
     if not chosen:

@@ -87,11 +87,20 @@ class Journal:
     def resume(self, counters: Counters) -> None:
         """Go on from there, the curve cut back to it."""
         self.counters, self._wall_before, self._began = counters, counters.wall_s, time.perf_counter()
-        record.cut(self.folder, step=counters.step)
+        for damage in record.cut(self.folder, step=counters.step):
+            self.say("note", text=f"left out of the curve: {damage}")
         self._outlets.close("interrupted")  # of what a rollback takes back, where it is one
         self._outlets = Outlets(self._sinks, self._opening(), say=lambda text: self.say("note", text=text))
         self._report = _Report(counters.train_s)
         self._pace = (time.perf_counter(), counters.step)
+
+    def go_back(self, counters: Counters) -> None:
+        """Resume where the run stood before; the time since then is gone, and said to be lost."""
+        self._lap()  # into the counters that are given up
+        wall_s = self.wall_s()
+        counters.spent.add("lost_s", wall_s - counters.wall_s)
+        counters.wall_s = wall_s
+        self.resume(counters)
 
     def stepped(self, *, loss_nats: float, grad_norm: float, learning_rate: float) -> None:
         """A step is done: its line and its report, where they are due."""

@@ -97,6 +97,7 @@ class Keeper:
         if copied is None and self._snapshot is not None:
             self._snapshot = None
             self._journal.say("note", text="memory is short: training waits while checkpoints are written")
+        self._journal.gauges.copies_bytes = self._snapshot.n_bytes if self._snapshot is not None else 0
         step, first, state = counters.step, counters.first, msgspec.to_builtins(counters)
         metrics = Metrics(
             n_tokens=self._journal.n_tokens(),

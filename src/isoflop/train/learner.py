@@ -75,6 +75,8 @@ class Learner:
     def _make(self, engine: Engine) -> None:
         recipe = self.recipe
         self.engine = engine
+        for name in ("model", "updater", "scaler", "_parameters"):  # two models at once may not fit
+            self.__dict__.pop(name, None)
         self.model = build(recipe.model, seed=recipe.seed, device=self.device, recompute=recipe.recompute)
         if isinstance(self.model, Decoder):  # no other has rules
             parametrise(self.model, scales(recipe.parametrisation, recipe.model))
@@ -216,13 +218,19 @@ class Learner:
     def restore(self, tensors: dict[str, dict[str, torch.Tensor]], engine: Engine | None = None) -> None:
         """Take up what `tensors` gave, and compute on with what it was computed with.
 
+        That includes parts as large as they were then, where memory ran out later: a run that goes back and one that
+        is begun again from that checkpoint are to be the same, so both find it out once more.
+
         Raises:
             InputError: they are another model's.
             UsageError: this device cannot compute as it was begun.
         """
         if engine is not None and engine != self.engine:
             precision.check(engine.precision, self.device)
-            self._make(engine)
+            if (engine.precision, engine.compiled) == (self.engine.precision, self.engine.compiled):
+                self.engine, self._cold = engine, engine.compiled  # only the parts are others
+            else:
+                self._make(engine)
         self.load_weights(tensors["model"])
         states = tensors["optimizer"]
         self.updater.restore({name: value for name, value in states.items() if not name.startswith((_RANDOM, _SCALER))})

@@ -111,5 +111,8 @@ def _accounted(session: Session) -> Iterator[None]:
 def _close(session: Session, status: Status, note: str) -> None:
     # The disk may be what failed; the error under way says more than a second one would.
     with suppress(ResourceError):
-        session.journal.close(status)
-        record.write_run(session.folder, structs.replace(session.current(), status=status, note=note))
+        run = session.current()
+        said = f"{note}. Before: {run.note}" if run.note else note
+        record.write_run(session.folder, structs.replace(run, status=status, note=said))
+    with suppress(ResourceError):
+        session.journal.close(status)  # a sink may take its time, and who asked us to stop may have none

@@ -1,8 +1,8 @@
 """AdamW and Muon as the recipe says: which weights are whose, which decay, the rules for beta2 and the learning rate.
 
 Muon replaces the update of a matrix by the nearest orthogonal one. It is torch's own (`torch.optim.Muon`: Nesterov
-momentum, five Newton-Schulz steps in bf16 with Jordan's coefficients), given the matrices of the blocks; embedding,
-head, norms and biases stay with AdamW.
+momentum, five Newton-Schulz steps in bf16 with Jordan's coefficients), given the matrices of the blocks. Everything
+else stays with AdamW: embeddings of tokens, positions, segments and relative distances, heads, norms and biases.
 
 Sources: Jordan 2024 (kellerjordan.github.io/posts/muon); Liu et al. 2025 (arXiv:2502.16982); Loshchilov & Hutter 2019
 (arXiv:1711.05101).
@@ -16,7 +16,8 @@ from torch import Tensor, nn
 
 from isoflop.errors import InputError
 from isoflop.laws import hyperparameters
-from isoflop.model.attention import Attention
+from isoflop.model.attention import Attention, CrossAttention, SelfAttention
+from isoflop.model.experts import Mixture
 from isoflop.model.layers import SwiGLU
 from isoflop.model.parametrise import part
 from isoflop.specs.architecture import ParameterCount
@@ -34,8 +35,9 @@ _PEAK = "peak"
 class Updater:
     """All that changes the weights: one optimizer, or Muon and AdamW side by side.
 
-    Muon meets queries, keys and values (gate and up) as matrices of their own, though one weight holds them: orthogonal
-    together is something else than orthogonal each. A part is a leaf that shares its rows' memory with the weight.
+    Muon meets queries, keys and values (gate and up; every expert) as matrices of their own, though one weight holds
+    them: orthogonal together is something else than orthogonal each. A part is a leaf that shares its rows' memory with
+    the weight; experts, which are stacked, lie one below the other.
     """
 
     def __init__(self, model: nn.Module, recipe: Recipe, *, peak_learning_rate: float) -> None:
@@ -54,7 +56,8 @@ class Updater:
         """Move the weights along their gradients, at this share of each peak learning rate; the gradients go."""
         for weight, parts in self._cut.values():
             assert weight.grad is not None
-            for piece, gradient in zip(parts, torch.split(weight.grad, [len(piece) for piece in parts]), strict=True):
+            rows = torch.split(weight.grad.flatten(0, -2), [len(piece) for piece in parts])
+            for piece, gradient in zip(parts, rows, strict=True):
                 piece.grad = gradient
         for optimizer in self.optimizers:
             for group in optimizer.param_groups:
@@ -110,23 +113,32 @@ def _set_rate(group: dict[str, Any], rate: float) -> None:
 
 
 def muon_weights(model: nn.Module) -> list[str]:
-    """Names of the matrices inside the blocks: all but embedding, head, norms and biases."""
-    return [name for name, weight in model.named_parameters() if weight.ndim == 2 and "blocks." in name]
+    """Names of the matrices inside the blocks, stacks of them included: all but embeddings, heads, norms and biases."""
+    return [name for name, weight in model.named_parameters() if weight.ndim >= 2 and "blocks." in name]
 
 
 def _rows(model: nn.Module, name: str) -> list[int] | None:
     """Rows of each matrix that this weight holds, None where it is one."""
+    holder = model.get_submodule(name.rpartition(".")[0])
+    if isinstance(holder, Mixture):
+        count, halves = holder.routing.count, 2 if name.endswith("gate_up") else 1
+        return [holder.get_parameter(name.rpartition(".")[2]).shape[1] // halves] * halves * count
     owner = model.get_submodule(name.rpartition(".")[0].rpartition(".")[0])
     if isinstance(owner, Attention) and name.endswith("qkv.weight"):
         spec = owner.spec
         return [heads * spec.head_size for heads in (spec.heads, spec.kv_heads, spec.kv_heads)]
+    if isinstance(owner, SelfAttention) and name.endswith("qkv.weight"):
+        return [owner.heads * owner.head_size] * 3
+    if isinstance(owner, CrossAttention) and name.endswith("key_value.weight"):
+        return [owner.heads * owner.head_size] * 2
     if isinstance(owner, SwiGLU) and name.endswith("gate_up.weight"):
         return [len(owner.gate_up.weight) // 2] * 2
     return None
 
 
 def _parts(weight: nn.Parameter, rows: list[int] | None) -> list[nn.Parameter]:
-    return [nn.Parameter(piece) for piece in torch.split(weight.detach(), rows or [len(weight)])]
+    flat = weight.detach().flatten(0, -2)
+    return [nn.Parameter(piece) for piece in torch.split(flat, rows or [len(flat)])]
 
 
 def adamw(

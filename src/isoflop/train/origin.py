@@ -11,12 +11,13 @@ import msgspec
 from msgspec import structs
 
 from isoflop import files
-from isoflop.count.parameters import parameters
+from isoflop.count.text import law_flop_per_text_token
 from isoflop.data.shards import Shards
 from isoflop.errors import InputError, UsageError
 from isoflop.specs import recipe_file
 from isoflop.specs.engine import Engine
 from isoflop.specs.origin import Ancestor, Origin, Take
+from isoflop.specs.parametrisation import scales
 from isoflop.specs.recipe import Recipe
 from isoflop.specs.run import Run
 from isoflop.train import checkpoint, store
@@ -40,6 +41,8 @@ _FREE = frozenset(
     }
 )  # fmt: skip
 """Of a recipe: what may change where a checkpoint's state is taken; the data are compared by what they hold."""
+
+_MULTIPLIED = {"logits": "logits", "attention": "attention scores", "branch": "blocks' outputs"}
 
 _COMPARED = 256  # steps of two schedules, their last common one among them
 
@@ -136,7 +139,7 @@ def ancestor(recipe: Recipe, found: Found, shards: Shards) -> Ancestor:
         take=take,
         sha256=identity(found.manifest, take),
         n_tokens=own_tokens + (before.n_tokens if before else 0.0),
-        compute_flop=6.0 * parameters(theirs.model).active * own_tokens + (before.compute_flop if before else 0.0),
+        compute_flop=law_flop_per_text_token(theirs) * own_tokens + (before.compute_flop if before else 0.0),
         learning_rate=found.run.learning_rate,
         skipped_steps=_behind(recipe, found, shards),
         fresh=take == "state" and (before is None or before.fresh),
@@ -157,7 +160,7 @@ def _behind(recipe: Recipe, found: Found, shards: Shards) -> int:
             (recipe.model.context, theirs.model.context),
         )
     )
-    return behind + found.step if same else 0
+    return behind + msgspec.convert(found.manifest.state, Counters).batch if same else 0
 
 
 def check(recipe: Recipe, found: Found, shards: Shards) -> None:
@@ -176,6 +179,7 @@ def check(recipe: Recipe, found: Found, shards: Shards) -> None:
         if name not in kept:
             why = "its weights are of that shape" if name not in _POSITIONS else 'only take = "weights" may change it'
             raise UsageError(f"{where}: model.{name} is {ours}, and was {before}; {why}")
+    _check_function(recipe, found, where)
     theirs = found.run.tokenizer_sha256
     if theirs is not None and shards.header.tokenizer_sha256 != theirs:
         raise UsageError(
@@ -184,6 +188,21 @@ def check(recipe: Recipe, found: Found, shards: Shards) -> None:
         )
     if recipe.origin.take == "state":
         _check_state(recipe, found, shards, where)
+
+
+def _check_function(recipe: Recipe, found: Found, where: str) -> None:
+    """A parametrisation multiplies logits, attention and branches: with others the weights are another model's.
+
+    Its factors on first weights, rates, epsilon and decay are free, as weights alone know nothing of them.
+    """
+    ours, theirs = (scales(each.parametrisation, each.model) for each in (recipe, found.recipe))
+    for name in ("logits", "attention", "branch"):
+        if getattr(ours, name) != getattr(theirs, name):
+            raise UsageError(
+                f"{where}: parametrisation {ours.name!r} multiplies its {_MULTIPLIED[name]} by other numbers than "
+                f"{theirs.name!r} did in training, and the model would say something else. Keep the [parametrisation] "
+                "of that run"
+            )
 
 
 def _check_state(recipe: Recipe, found: Found, shards: Shards, where: str) -> None:
@@ -245,14 +264,13 @@ def begin(learner: "Learner", recipe: Recipe, ancestor: Ancestor, fresh: Counter
             f"{ancestor.run}; set optimizer.learning_rate={ancestor.learning_rate}"
         )
     counters = msgspec.convert(found.manifest.state, Counters)
-    learner.restore(found.tensors, _engine(learner.engine, counters.engine))
-    counters.watch.steps = recipe.steps
-    counters.train_s = counters.wall_s = counters.line_s = counters.loss_sum = 0.0
-    counters.loss_steps = 0
+    same_parts = recipe.micro_tokens == found.manifest.recipe.get("micro_tokens")
+    learner.restore(found.tensors, _engine(learner.engine, counters.engine, same_parts=same_parts))
+    counters.branch(steps=recipe.steps, rule=recipe.divergence)
     return counters
 
 
-def _engine(ours: Engine, theirs: Engine | None) -> Engine | None:
+def _engine(ours: Engine, theirs: Engine | None, *, same_parts: bool) -> Engine | None:
     """How the checkpoint's run computed, rows of a part included, unless this recipe asks for another way."""
     same = theirs is not None and (ours.precision, ours.compiled) == (theirs.precision, theirs.compiled)
-    return theirs if same else None
+    return theirs if same and same_parts else None

@@ -17,7 +17,7 @@ import tomli_w
 from msgspec import Struct
 
 from isoflop import files
-from isoflop.errors import UsageError
+from isoflop.errors import InputError, UsageError
 from isoflop.specs.recipe import Recipe
 from isoflop.specs.run import Run
 from isoflop.train import store
@@ -37,7 +37,7 @@ class Row(Struct, frozen=True, kw_only=True, omit_defaults=True):
         mfu: at that speed.
         spent: what the time since the line before went into.
         memory_bytes, tensors_bytes, process_bytes: at most so far; see `gauges.Peak`.
-        expert_load: of the last step; see `gauges.expert_load`.
+        expert_load: of the last step's last micro-batch; see `gauges.expert_load`.
         validation_tokens: how many tokens the evaluation predicted.
     """
 
@@ -124,14 +124,36 @@ def append(folder: Path, row: Row) -> None:
     files.append_line(folder / store.METRICS, row)
 
 
-def cut(folder: Path, *, step: int) -> None:
-    """Take from the curve what a run that goes on from `step` will write again.
+def cut(folder: Path, *, step: int) -> list[str]:
+    """Take from the curve what a run that goes on from `step` will write again, and lines that no one can read.
 
-    The evaluation at `step` itself goes too: a checkpoint is saved before it is evaluated.
+    The evaluation at `step` itself goes too: a checkpoint is saved before it is evaluated. The curve is for the eye
+    and no part of the run's state: damage to it, which a power cut leaves, does not keep a run from going on.
+
+    Returns:
+        a sentence for each line lost to damage.
+
+    Raises:
+        InputError: the file cannot be read at all.
+        ResourceError: no room, or no permission to write.
     """
     path = folder / store.METRICS
     if not path.exists():
-        return
-    rows = files.read_lines(path, Row)
-    kept = [row for row in rows if row.step < step or (row.step == step and row.validation_loss_nats is None)]
+        return []
+    try:
+        lines = path.read_bytes().split(b"\n")
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read ({error.strerror})") from error
+    kept, damage = [], []
+    for number, line in enumerate(lines, 1):
+        if not line.strip():
+            continue
+        try:
+            row = msgspec.json.decode(line, type=Row)
+        except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+            damage.append(f"{path} line {number}: {error}")
+            continue
+        if row.step < step or (row.step == step and row.validation_loss_nats is None):
+            kept.append(row)
     files.write_atomic(path, b"".join(msgspec.json.encode(row) + b"\n" for row in kept))
+    return damage

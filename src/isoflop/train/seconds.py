@@ -15,6 +15,7 @@ class Seconds(Struct, kw_only=True, omit_defaults=True):
         evaluation_s: validation losses.
         checkpoint_s: training stood still for a checkpoint; what is written meanwhile costs none.
         log_s: the meter itself: lines, reports, sinks.
+        lost_s: all that went by between a checkpoint and the moment a rollback had taken it up again.
     """
 
     data_s: float = 0.0
@@ -25,6 +26,7 @@ class Seconds(Struct, kw_only=True, omit_defaults=True):
     evaluation_s: float = 0.0
     checkpoint_s: float = 0.0
     log_s: float = 0.0
+    lost_s: float = 0.0
 
     def add(self, phase: str, seconds: float) -> None:
         """So much more went into that phase."""

@@ -129,10 +129,13 @@ class Session:
         spent_flop = self._law_flop_per_token * n_tokens
         # How much of what a foreign order of data showed is shown again, nobody has counted.
         known = before is None or before.fresh or self._skipped
+        seen_tokens = n_tokens + (before.n_tokens if before else 0)
+        # Batches behind it may have been passed over; no more was seen than was seen in all.
+        unique_tokens = min(self._batches.unique_tokens(self._skipped + self.counters.step), seen_tokens)
         return structs.replace(
             self.record,
-            n_tokens=n_tokens + (before.n_tokens if before else 0),
-            unique_tokens=self._batches.unique_tokens(self._skipped + self.counters.step) if known else None,
+            n_tokens=seen_tokens,
+            unique_tokens=unique_tokens if known else None,
             compute_flop=spent_flop + (before.compute_flop if before else 0.0),
             spent_flop=spent_flop if before else None,
             model_flop=self._flop_per_token * n_tokens,
@@ -201,12 +204,13 @@ class Session:
 
     def _resume(self, learner: Learner) -> None:
         """Take up the newest whole checkpoint, if there is one, and cut the curve back to it."""
-        resumed = self._keeper.resume(learner)
-        if resumed is not None:
-            self.counters = resumed
-        else:
-            if self._ancestor:
+        with self.journal.gauges.aside():  # a file's tensors beside the model's are no training step's memory
+            resumed = self._keeper.resume(learner)
+            if resumed is not None:
+                self.counters = resumed
+            elif self._ancestor:
                 self.counters = origin.begin(learner, self.recipe, self._ancestor, self.counters)
+        if resumed is None:
             self.counters.first = self.counters.step
         self.journal.resume(self.counters)
 
@@ -254,10 +258,9 @@ class Session:
             return False
         rollback = Rollback(at=at.step, to=self._anchors.before(trouble.began, first=at.first), reason=trouble.reason)
         self.journal.say("note", text=f"{rollback.reason}. Back to step {rollback.to}, and past these batches")
-        wall_s = self.journal.wall_s()
-        self.counters = self._keeper.roll_back(learner, rollback, at)
-        self.counters.wall_s = wall_s  # that time is gone
-        self.journal.resume(self.counters)
+        with self.journal.gauges.aside():
+            self.counters = self._keeper.roll_back(learner, rollback, at)
+        self.journal.go_back(self.counters)
         record.write_run(self.folder, self.current())
         return True
 

@@ -15,6 +15,12 @@ class Snapshot:
     def __init__(self) -> None:
         self._buffers: dict[str, dict[str, Tensor]] = {}
 
+    @property
+    def n_bytes(self) -> int:
+        """Of the buffers."""
+        held = (value for rows in self._buffers.values() for value in rows.values())
+        return sum(value.numel() * value.element_size() for value in held)
+
     def take(self, tensors: Groups) -> "Groups | None":
         """Copy them; None where the machine has not twice the memory that new buffers need.
 

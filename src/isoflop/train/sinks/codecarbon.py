@@ -1,7 +1,9 @@
 """CodeCarbon: the machine's energy and the carbon of its country's electricity, in the run's folder; no network."""
 
+import itertools
 import os
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from isoflop.errors import UsageError
@@ -25,7 +27,7 @@ class Tracker:
             raise UsageError(
                 f"codecarbon needs a country: --to codecarbon:DEU (three letters of ISO 3166), or ${_COUNTRY}"
             )
-        self._path = opening.folder / "carbon" / f"from-step-{opening.from_step}.json"
+        self._path = own_file(opening.folder / "carbon", opening.from_step)
         self._country = country.upper()
         self._tracker: Any = OfflineEmissionsTracker(
             country_iso_code=self._country, project_name=opening.run_id, save_to_file=False, log_level="error",
@@ -47,6 +49,12 @@ class Tracker:
         found = {"carbon_kg": carbon_kg, "energy_j": energy_j, "wall_s": data.duration, "country": self._country}
         self._path.parent.mkdir(exist_ok=True)
         write_json(self._path, found)
+
+
+def own_file(folder: Path, step: int) -> Path:
+    """A new one: a run may begin at the same step twice, after a rollback for one, and both parts have burnt."""
+    names = (f"from-step-{step}{'' if again == 1 else f'-again-{again}'}.json" for again in itertools.count(1))
+    return next(path for name in names if not (path := folder / name).exists())
 
 
 def open(opening: Opening) -> Tracker:
