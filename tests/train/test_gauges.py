@@ -1,5 +1,6 @@
 """The meter: time that adds up, memory that was planted, experts as they were chosen."""
 
+import gc
 import io
 import sys
 from pathlib import Path
@@ -41,6 +42,26 @@ def test_memory_taken_and_freed_again_is_still_in_the_peak() -> None:
     taken = torch.ones(2**25)  # 134 MB
     del taken
     after = gauges.peak()
+    assert before.memory_bytes is not None
+    assert after.memory_bytes is not None
+    assert after.memory_bytes - before.memory_bytes == pytest.approx(4 * 2**25, rel=0.05)
+
+
+@linux
+def test_what_an_earlier_run_left_in_a_cycle_is_not_the_room_of_this_one() -> None:
+    gc.disable()
+    try:
+        ring: list[object] = [torch.ones(2**25)]
+        ring.append(ring)
+        del ring  # 134 MB that only the collector can free
+        gauges = Gauges(CPU)
+        before = gauges.peak()
+        gc.collect()
+        taken = torch.ones(2**25)
+        del taken
+        after = gauges.peak()
+    finally:
+        gc.enable()
     assert before.memory_bytes is not None
     assert after.memory_bytes is not None
     assert after.memory_bytes - before.memory_bytes == pytest.approx(4 * 2**25, rel=0.05)

@@ -3,12 +3,14 @@
 On a GPU torch's allocator keeps the books. On a CPU nobody does, and what a process has resident is mostly libraries:
 the run's own memory is therefore the kernel's high-water mark, less pages that are copies of files (libraries, shards),
 less what the process held privately when the run began. Before that moment a single weight is trained for one step, as
-torch imports 70 MB of its own at the first; and freed memory is handed back to the kernel, so that what was used before
-(the measurement of the peak FLOP/s, an earlier run of the same process) is neither counted nor reused.
+torch imports 70 MB of its own at the first; and freed memory, that of dead cycles too, is handed back to the kernel,
+so that what was used before (the measurement of the peak FLOP/s, an earlier run of the same process) is neither counted
+nor reused.
 What sinks import while the run is under way counts, as nobody can tell it apart.
 """
 
 import ctypes
+import gc
 import resource
 import sys
 from collections.abc import Iterator
@@ -50,6 +52,7 @@ class Gauges:
         self.copies_bytes = 0.0
         self._device, self._own, self._process = device, 0.0, 0.0
         _first_step(device)
+        gc.collect()  # a model that an earlier run left in a cycle would go in the middle of this one, and be its room
         _hand_back()
         if device.type == "cuda":
             torch.cuda.empty_cache()
