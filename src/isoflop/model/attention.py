@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.nn.attention.flex_attention import flex_attention
 from torch.nn.functional import scaled_dot_product_attention
 
+from isoflop.model.gradients import by_hand, turned
 from isoflop.model.layers import normalise
 from isoflop.model.rotary import rotate
 from isoflop.model.seen import CAUSAL, EVERYTHING, Seen
@@ -39,12 +40,18 @@ class Attention(nn.Module):
     def forward(self, x_BTD: Tensor, table: Tensor, seen: Seen = CAUSAL) -> Tensor:
         """(B, T, D) to (B, T, D); `table` is the rotary table."""
         H, K, S = self.spec.heads, self.spec.kv_heads, self.spec.head_size
-        qkv_BTHS = self.qkv(x_BTD).view(*x_BTD.shape[:2], H + 2 * K, S)
-        qk_BTHS, v_BTKS = qkv_BTHS.split_with_sizes((H + K, K), dim=2)
-        if self.spec.qk_norm:
-            gain_HS = torch.cat((self.query_norm.expand(H, S), self.key_norm.expand(K, S)))
-            qk_BTHS = normalise(qk_BTHS, gain_HS, self.spec.norm_epsilon)
-        q_BTHS, k_BTKS = rotate(qk_BTHS, table).split_with_sizes((H, K), dim=2)
+        gain_HS = torch.cat((self.query_norm.expand(H, S), self.key_norm.expand(K, S))) if self.spec.qk_norm else None
+        if by_hand(x_BTD, self.qkv.weight):
+            turn = torch.view_as_complex(table[: x_BTD.shape[1]])[:, None]
+            q_BTHS, k_BTKS, v_BTKS = turned(
+                x_BTD, self.qkv.weight, turn, gain_HS, epsilon=self.spec.norm_epsilon, heads=(H, K)
+            )
+        else:
+            qkv_BTHS = self.qkv(x_BTD).view(*x_BTD.shape[:2], H + 2 * K, S)
+            qk_BTHS, v_BTKS = qkv_BTHS.split_with_sizes((H + K, K), dim=2)
+            if gain_HS is not None:
+                qk_BTHS = normalise(qk_BTHS, gain_HS, self.spec.norm_epsilon)
+            q_BTHS, k_BTKS = rotate(qk_BTHS, table).split_with_sizes((H, K), dim=2)
         mixed_BTD = attend(q_BTHS, k_BTKS.type_as(q_BTHS), v_BTKS.type_as(q_BTHS), seen, scale=self.scale)
         out_BTD: Tensor = self.out(mixed_BTD)
         return out_BTD

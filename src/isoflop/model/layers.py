@@ -4,35 +4,12 @@ Shapes: B batch, T tokens, D width, F hidden width of the MLP.
 """
 
 from collections.abc import Callable
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import gelu, linear, rms_norm, silu
 
-
-class _Normalise(torch.autograd.Function):
-    """x / rms(x) * weight with its gradient written out.
-
-    F.rms_norm is one kernel on CUDA but a chain of eight on CPU, and autograd doubles it.
-    """
-
-    @staticmethod
-    def forward(ctx: Any, x: Tensor, weight: Tensor, epsilon: float) -> Tensor:
-        norm = torch.linalg.vector_norm(x, dim=-1, keepdim=True)
-        scale = norm.square_().div_(x.shape[-1]).add_(epsilon).rsqrt_()
-        unit = x * scale
-        ctx.save_for_backward(unit, scale, weight)
-        out: Tensor = unit * weight
-        return out
-
-    @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, Tensor, None]:
-        unit, scale, weight = ctx.saved_tensors
-        product = gradients[0] * unit
-        weight_gradient = product.flatten(0, -1 - weight.ndim).sum(0)
-        along = product.mul_(weight).mean(-1, keepdim=True)
-        return (gradients[0] * weight).addcmul_(unit, along, value=-1).mul_(scale), weight_gradient, None
+from isoflop.model.gradients import Normalise, by_hand, gated
 
 
 def normalise(x: Tensor, weight: Tensor, epsilon: float) -> Tensor:
@@ -41,7 +18,7 @@ def normalise(x: Tensor, weight: Tensor, epsilon: float) -> Tensor:
     Source: Zhang & Sennrich 2019 (arXiv:1910.07467), eq. 4.
     """
     if x.device.type == "cpu":
-        return _Normalise.apply(x, weight, epsilon)  # type: ignore[no-any-return, no-untyped-call]
+        return Normalise.apply(x, weight, epsilon)  # type: ignore[no-any-return, no-untyped-call]
     if weight.ndim == 1:
         return rms_norm(x, x.shape[-1:], weight, epsilon)  # keeps its input; a product outside would keep its own too
     return rms_norm(x, x.shape[-1:], None, epsilon) * weight
@@ -65,9 +42,12 @@ class SwiGLU(nn.Module):
 
     Attributes:
         apart: multiply by the two halves one after the other, so that one product can be kept and the other forgotten.
+        with_gelu: in silu's place.
 
     Source: Shazeer 2020 (arXiv:2002.05202), eq. 6.
     """
+
+    with_gelu = False
 
     def __init__(self, width: int, hidden: int, *, apart: bool = False) -> None:
         super().__init__()
@@ -79,22 +59,24 @@ class SwiGLU(nn.Module):
         """(B, T, D) to (B, T, D)."""
         if self.apart:
             gate_BTF, up_BTF = (linear(x_BTD, half_FD) for half_FD in self.gate_up.weight.chunk(2))
+            hidden_BTF = self.activated(gate_BTF) * up_BTF
+        elif by_hand(x_BTD, self.gate_up.weight):
+            hidden_BTF = gated(x_BTD, self.gate_up.weight, with_gelu=self.with_gelu)
         else:
             gate_BTF, up_BTF = self.gate_up(x_BTD).chunk(2, dim=-1)
-        out: Tensor = self.down(self.activated(gate_BTF) * up_BTF)
+            hidden_BTF = self.activated(gate_BTF) * up_BTF
+        out: Tensor = self.down(hidden_BTF)
         return out
 
     def activated(self, gate_BTF: Tensor) -> Tensor:
         """The gate."""
-        return silu(gate_BTF)
+        return gelu(gate_BTF, approximate="tanh") if self.with_gelu else silu(gate_BTF)
 
 
 class GEGLU(SwiGLU):
     """The same with GELU, in its tanh approximation, in silu's place: T5 1.1's (Shazeer 2020, eq. 6)."""
 
-    def activated(self, gate_BTF: Tensor) -> Tensor:
-        """The gate."""
-        return gelu(gate_BTF, approximate="tanh")
+    with_gelu = True
 
 
 class MLP(nn.Module):
