@@ -46,7 +46,7 @@ SIZES = {
         threads=2,
     ),
     "4x128": Size(
-        layers=4, width=128, heads=4, kv_heads=4, hidden=384, vocabulary=1024, context=128, sequences=16,
+        layers=4, width=128, heads=4, kv_heads=4, hidden=344, vocabulary=1024, context=128, sequences=16,
         threads=1,
     ),
     "3x64": Size(

@@ -56,21 +56,24 @@ def _alike(x: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
 
 
 class Normalise(torch.autograd.Function):
-    """x / rms(x) * weight, over the last axis; the weight has its shape, or that of the last two."""
+    """x / rms(x) * weight, over the last axis; the weight has its shape, or that of the last two.
+
+    `one_kernel` has the way back as one pass, through LayerNorm's kernel, from x itself; otherwise x / rms(x) is kept.
+    """
 
     @staticmethod
-    def forward(ctx: Any, x_ND: Tensor, weight: Tensor, epsilon: float) -> Tensor:
+    def forward(ctx: Any, x_ND: Tensor, weight: Tensor, epsilon: float, one_kernel: bool) -> Tensor:
         scale_N1 = _scale(x_ND, epsilon)
-        ctx.save_for_backward(x_ND, scale_N1, weight)
-        return (x_ND * scale_N1).mul_(weight)
+        ctx.one_kernel = one_kernel and weight.ndim == 1 and x_ND.dtype == weight.dtype
+        unit_ND = x_ND * scale_N1
+        ctx.save_for_backward(x_ND if ctx.one_kernel else unit_ND, scale_N1, weight)
+        return unit_ND.mul_(weight) if ctx.one_kernel else unit_ND * weight
 
     @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, Tensor, None]:
-        x_ND, scale_N1, weight = ctx.saved_tensors
-        if weight.ndim == 1 and gradients[0].dtype == x_ND.dtype == weight.dtype:
-            return *_by_layer_norm(gradients[0], x_ND, scale_N1, weight), None
-        unit_ND = x_ND * scale_N1
-        return *_norm_backward(gradients[0], unit_ND, scale_N1, weight), None
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, Tensor, None, None]:
+        kept_ND, scale_N1, weight = ctx.saved_tensors
+        found = _by_layer_norm if ctx.one_kernel else _norm_backward
+        return *found(gradients[0], kept_ND, scale_N1, weight), None, None
 
 
 def _scale(x_ND: Tensor, epsilon: float) -> Tensor:
@@ -158,37 +161,31 @@ class _Turned(torch.autograd.Function):
         if gain_JS is not None:
             scale_BTJ1 = _scale(qk_BTJS, epsilon)
             kept = (qk_BTJS.mul_(scale_BTJ1), scale_BTJ1, gain_JS)
-            qk_BTJS = qk_BTJS * gain_JS.to(qk_BTJS.dtype)
-        _turn(qk_BTJS, turn_T1S, qk_BTJS)
+            qk_BTJS = qk_BTJS * gain_JS
+        qk_BTJS = qk_BTJS.to(torch.promote_types(qk_BTJS.dtype, torch.float32))
+        _as_complex(qk_BTJS).mul_(turn_T1S)
         ctx.save_for_backward(x_ND, qkv_RD, turn_T1S, *kept)
         ctx.heads, ctx.shape = heads, x_BTD.shape
-        return *qk_BTJS.split_with_sizes(heads, dim=2), v_BTKS
+        return *qk_BTJS.to(x_BTD.dtype).split_with_sizes(heads, dim=2), v_BTKS
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
         x_ND, qkv_RD, turn_T1S, *kept = ctx.saved_tensors
         queries, keys = ctx.heads
         size = 2 * turn_T1S.shape[-1]
-        qk_BTJS = x_ND.new_empty(*ctx.shape[:-1], queries + keys, size)
         back_T1S, of_gain_JS = turn_T1S.conj().resolve_conj(), None
-        _turn(gradients[0], back_T1S, qk_BTJS[:, :, :queries])
-        _turn(gradients[1], back_T1S, qk_BTJS[:, :, queries:])
+        wide = torch.promote_types(x_ND.dtype, torch.float32)
+        qk_BTJS = x_ND.new_empty(*ctx.shape[:-1], queries + keys, size, dtype=wide)
+        for gradient, part in zip(gradients, qk_BTJS.split_with_sizes(ctx.heads, dim=2), strict=False):  # not values'
+            torch.mul(_as_complex(gradient.to(wide)), back_T1S, out=_as_complex(part))
         if kept:
             qk_BTJS, of_gain_JS = _norm_backward(qk_BTJS, *kept)
-        slopes = (qk_BTJS.view(len(x_ND), -1), gradients[2].reshape(len(x_ND), -1))
+        slopes = (qk_BTJS.view(len(x_ND), -1).to(x_ND.dtype), gradients[2].reshape(len(x_ND), -1))
         of_x_ND, of_weight_RD = _through_product(slopes, x_ND, qkv_RD)
         return of_x_ND.view(ctx.shape), of_weight_RD, None, of_gain_JS, None, None
 
 
-def _turn(x_BTJS: Tensor, turn_T1S: Tensor, into_BTJS: Tensor) -> None:
-    """Neighbouring channels as complex numbers, times their position's."""
-    if x_BTJS.dtype == torch.float32:
-        torch.mul(_as_complex(x_BTJS), turn_T1S, out=_as_complex(into_BTJS))
-    else:
-        wide = _as_complex(x_BTJS.to(turn_T1S.real.dtype))
-        into_BTJS.copy_(torch.view_as_real(wide.mul_(turn_T1S)).flatten(-2))
-
-
 def _as_complex(x_BTJS: Tensor) -> Tensor:
+    """Neighbouring channels as complex numbers; the same memory where they lie side by side."""
     whole = x_BTJS.stride(-1) == 1 and all(step % 2 == 0 for step in x_BTJS.stride()[:-1])
     return torch.view_as_complex((x_BTJS if whole else x_BTJS.contiguous()).unflatten(-1, (-1, 2)))

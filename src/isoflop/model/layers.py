@@ -18,7 +18,7 @@ def normalise(x: Tensor, weight: Tensor, epsilon: float) -> Tensor:
     Source: Zhang & Sennrich 2019 (arXiv:1910.07467), eq. 4.
     """
     if x.device.type == "cpu":
-        return Normalise.apply(x, weight, epsilon)  # type: ignore[no-any-return, no-untyped-call]
+        return Normalise.apply(x, weight, epsilon, by_hand(x, weight))  # type: ignore[no-any-return, no-untyped-call]
     if weight.ndim == 1:
         return rms_norm(x, x.shape[-1:], weight, epsilon)  # keeps its input; a product outside would keep its own too
     return rms_norm(x, x.shape[-1:], None, epsilon) * weight

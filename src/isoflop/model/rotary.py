@@ -76,5 +76,6 @@ def rotate(x_BTHS: Tensor, table: Tensor) -> Tensor:
         turned = torch.stack((even * cos_TS - odd * sin_TS, even * sin_TS + odd * cos_TS), dim=-1)
         return turned.flatten(-2).type_as(x_BTHS)
     turn_TS = torch.view_as_complex(table[: x_BTHS.shape[1]])[:, None]
-    pairs = torch.view_as_complex(x_BTHS.float().reshape(*x_BTHS.shape[:-1], -1, 2))
+    wide_BTHS = x_BTHS.to(torch.promote_types(x_BTHS.dtype, torch.float32))
+    pairs = torch.view_as_complex(wide_BTHS.reshape(*x_BTHS.shape[:-1], -1, 2))
     return torch.view_as_real(pairs * turn_TS).flatten(-2).type_as(x_BTHS)
