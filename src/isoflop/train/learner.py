@@ -89,6 +89,11 @@ class Learner:
         if engine.compiled:
             compiled.compile_blocks(self.model)
 
+    @property
+    def judged(self) -> torch.nn.Module:
+        """What an evaluation goes through: the model, or what holds its shards together."""
+        return self.model
+
     def evaluating(self) -> AbstractContextManager[object]:
         """The precision of training, and nothing compiled."""
         inside = ExitStack()

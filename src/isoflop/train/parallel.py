@@ -1,0 +1,146 @@
+"""Several processes as one trainer: their process group, and what they ask each other.
+
+They are started by torchrun, which sets RANK, WORLD_SIZE and the address at which they meet; gloo carries what lies on
+CPUs and NCCL what lies on GPUs. Whatever decides the run's way (a stop, a checkpoint, an evaluation) is agreed upon, so
+that none waits for what another does not do. Only the first writes.
+
+A process that dies closes its sockets: the others' next exchange fails, and they end with 75, so that torchrun
+(`--max-restarts`) or a person starts all again from the last checkpoint.
+"""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import timedelta
+from typing import Any, TypeVar
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+from isoflop.data.batch import Batch
+from isoflop.errors import IsoflopError, PreemptedError
+from isoflop.specs.engine import Engine
+from isoflop.specs.layout import Layout
+from isoflop.specs.recipe import Recipe
+from isoflop.train.learner import Learner, pick_device
+from isoflop.train.team import Place, Team, laid_out
+
+T = TypeVar("T")
+
+_PATIENCE = timedelta(minutes=30)
+"""Without a word from another; the first may be writing a checkpoint or reading shards for that long."""
+
+_LOST = ("connection closed", "connection reset", "broken pipe", "timed out", "connection refused", "connectfull")
+
+
+class Ranks(Team):
+    """All processes of a run, between which a process group exists.
+
+    Attributes:
+        device: of this one.
+        layout: how the model lies on them.
+    """
+
+    layout: Layout
+
+    def __init__(self, place: Place, *, device: torch.device, layout: Layout) -> None:
+        self.rank, self.world = place.rank, place.world
+        self.device, self.layout = device, layout
+
+    @contextmanager
+    def answering(self) -> Iterator[None]:
+        """An exchange inside that another process no longer answers ends with a sentence that says so."""
+        try:
+            yield
+        except (RuntimeError, OSError) as error:
+            if not lost(error):
+                raise
+            said = str(error).splitlines()[0][:160]
+            raise PreemptedError(
+                f"process {self.rank} of {self.world}: another process of this run has ended or does not answer "
+                f"({said}); its own last message says why. Start all of them again to go on from the last checkpoint"
+            ) from error
+
+    def first(self, answer: Callable[[], T]) -> T:
+        """Only the first is asked; the others get its answer, or its error."""
+        said: list[Any] = [None, None]
+        if self.leads:
+            try:
+                said[0] = answer()
+            except IsoflopError as error:
+                said[1] = (type(error), str(error))
+                dist.broadcast_object_list(said, src=0)
+                raise
+        dist.broadcast_object_list(said, src=0)
+        if said[1] is not None:
+            kind, text = said[1]
+            error = kind.__new__(kind)
+            error.args = (text,)
+            raise error
+        found: T = said[0]
+        return found
+
+    def any(self, flag: bool) -> bool:
+        """Whether one of them says so."""
+        said = torch.tensor(float(flag))
+        dist.all_reduce(said, dist.ReduceOp.MAX)
+        return bool(said)
+
+    def total(self, *values: float) -> list[float]:
+        """Sums over all of them."""
+        sums = torch.tensor(values, dtype=torch.float64)
+        dist.all_reduce(sums)
+        return [float(value) for value in sums]
+
+    def share(self, batch: Batch) -> Batch:
+        """Every so manieth row, from its own on."""
+        return batch.rows(slice(self.rank, None, self.world))
+
+    def spread(self, whole: Tensor | None, *, shape: tuple[int, ...], dtype: torch.dtype) -> Tensor:
+        """A tensor that the first has, on every one's device."""
+        there = torch.empty(shape, dtype=dtype, device=self.device) if whole is None else whole.to(self.device)
+        there = there.contiguous()
+        dist.broadcast(there, src=0)
+        return there
+
+    def learner(self, recipe: Recipe, *, peak_learning_rate: float, engine: Engine | None = None) -> Learner:
+        """A model in training, of which this process holds its share."""
+        from isoflop.train.parallel_learner import ParallelLearner
+
+        return ParallelLearner(recipe, peak_learning_rate=peak_learning_rate, team=self, engine=engine)
+
+
+@contextmanager
+def joined(recipe: Recipe, place: Place) -> Iterator[Ranks]:
+    """Meet the others, and part from them at the end.
+
+    A program that has a process group already keeps it.
+
+    Raises:
+        UsageError: so many processes cannot train this recipe.
+        PreemptedError: another process has ended, or does not answer.
+    """
+    layout = laid_out(recipe, place.world)
+    device = pick_device(recipe)
+    if device.type == "cuda":
+        device = torch.device("cuda", place.local)
+        torch.cuda.set_device(device)
+    team, ours = Ranks(place, device=device, layout=layout), not dist.is_initialized()
+    with team.answering():
+        if ours:
+            backend = "cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo"
+            dist.init_process_group(backend, rank=place.rank, world_size=place.world, timeout=_PATIENCE)
+        try:
+            yield team
+        except (IsoflopError, KeyboardInterrupt) as error:
+            if ours and not isinstance(error, PreemptedError | KeyboardInterrupt):
+                dist.destroy_process_group()
+            raise
+        if ours:
+            dist.destroy_process_group()
+
+
+def lost(error: BaseException) -> bool:
+    """Whether an error is that of an exchange whose other side is gone."""
+    text = str(error).lower()
+    return isinstance(error, dist.DistError) or ("gloo" in text and any(word in text for word in _LOST))
