@@ -4,6 +4,8 @@ They find each other by what torchrun would set. What the first of them saw goes
 """
 
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import Any
 
@@ -11,11 +13,13 @@ import msgspec
 import torch
 import torch.distributed as dist
 from msgspec import Struct
+from torch import Tensor
+from torch.nn.parallel import DistributedDataParallel
 
 from isoflop import files
 from isoflop.errors import StoppedError
 from isoflop.specs.recipe import Recipe
-from isoflop.train import journal
+from isoflop.train import journal, sharded
 from isoflop.train.events import Event
 from isoflop.train.loop import train
 from isoflop.train.team import place
@@ -64,23 +68,46 @@ def losses(case: Case) -> list[float]:
             seen.append(event.loss_nats)
             steps = event.step
 
-    mend = break_exchange() if case.broken else []
-    try:
-        stop = (lambda: steps >= case.stop) if case.stop is not None else (lambda: False)
+    def stop() -> bool:
+        return case.stop is not None and steps >= case.stop
+
+    with suppress(StoppedError), broken() if case.broken else nullcontext():
         run = train(case.recipe, folder=Path(case.folder), on_event=hear, should_stop=stop)
         assert run.loss_nats is not None
         seen.append(run.loss_nats)
-    except StoppedError:
-        pass
-    finally:
-        for undo in mend:
-            undo()
     return seen
 
 
-def break_exchange() -> list[Any]:
-    """Not yet."""
-    return []
+@contextmanager
+def broken() -> Iterator[None]:
+    """Gradients of other ranks do not arrive: what DDP, FSDP2's shards and FSDP2's replicas exchange, each by itself."""
+    laid, scatter, reduce = sharded.laid, dist.reduce_scatter_tensor, dist.all_reduce
+
+    def lonely(*args: Any) -> Any:
+        model, door, trained = laid(*args)
+        if isinstance(trained, DistributedDataParallel):
+            trained.register_comm_hook(None, _own_bucket)
+        return model, door, trained
+
+    def own_share(output: Tensor, input: Tensor, *args: Any, group: Any = None, **kwargs: Any) -> None:
+        output.copy_(input.chunk(dist.get_world_size(group))[dist.get_rank(group)])
+
+    def own_sum(tensor: Tensor, *args: Any, group: Any = None, **kwargs: Any) -> Any:
+        return (
+            reduce(tensor, *args, **kwargs) if group is None else None
+        )  # counts and losses have no group of their own
+
+    sharded.laid, dist.reduce_scatter_tensor, dist.all_reduce = lonely, own_share, own_sum
+    try:
+        yield
+    finally:
+        sharded.laid, dist.reduce_scatter_tensor, dist.all_reduce = laid, scatter, reduce
+
+
+def _own_bucket(state: object, bucket: dist.GradBucket) -> torch.futures.Future[Tensor]:
+    kept: torch.futures.Future[Tensor] = torch.futures.Future()
+    kept.set_result(bucket.buffer() / dist.get_world_size())
+    return kept
 
 
 if __name__ == "__main__":

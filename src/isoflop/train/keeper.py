@@ -36,7 +36,9 @@ class Keeper:
         held_s: seconds that training has stood still for checkpoints.
     """
 
-    def __init__(self, folder: Path, *, recipe: Recipe, key: str, journal: Journal, anchors: Anchors, team: Team = ALONE) -> None:
+    def __init__(
+        self, folder: Path, *, recipe: Recipe, key: str, journal: Journal, anchors: Anchors, team: Team = ALONE
+    ) -> None:
         self._team = team
         self._where, self._key, self._journal, self._anchors = folder / CHECKPOINTS, key, journal, anchors
         self._saving, self._recipe = recipe.checkpoint, msgspec.to_builtins(recipe)

@@ -9,7 +9,7 @@ Sources: Jordan 2024 (kellerjordan.github.io/posts/muon); Liu et al. 2025 (arXiv
 """
 
 from collections.abc import Container, Iterable, Iterator
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -30,6 +30,19 @@ MOMENTUM = 0.95
 
 _ADJUST = {"adamw-rms": "match_rms_adamw", "spectral": "original"}
 _PEAK = "peak"
+
+
+class Moves(Protocol):
+    """What changes the weights, and can be saved and restored."""
+
+    def step(self, *, share: float) -> None:
+        """Move the weights along their gradients, at this share of each peak learning rate; the gradients go."""
+
+    def tensors(self) -> dict[str, Tensor]:
+        """The state by the name of its weight, the number of its part if it has several, and its kind."""
+
+    def restore(self, tensors: dict[str, Tensor]) -> None:
+        """Take up what `tensors` gave."""
 
 
 class Updater:

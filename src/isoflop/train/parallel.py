@@ -74,9 +74,9 @@ class Ranks(Team):
         dist.broadcast_object_list(said, src=0)
         if said[1] is not None:
             kind, text = said[1]
-            error = kind.__new__(kind)
-            error.args = (text,)
-            raise error
+            raised = kind.__new__(kind)  # some kinds are made of other things than their sentence
+            raised.args = (text,)
+            raise raised
         found: T = said[0]
         return found
 

@@ -34,9 +34,7 @@ class ParallelLearner(Learner):
         team: the ranks.
     """
 
-    def __init__(
-        self, recipe: Recipe, *, peak_learning_rate: float, team: Ranks, engine: Engine | None = None
-    ) -> None:
+    def __init__(self, recipe: Recipe, *, peak_learning_rate: float, team: Ranks, engine: Engine | None = None) -> None:
         self.team = team
         settled = engine or team.first(lambda: settle(recipe, team.device))
         super().__init__(recipe, peak_learning_rate=peak_learning_rate, engine=self._fitting(settled))
@@ -48,7 +46,9 @@ class ParallelLearner(Learner):
             UsageError: what it was begun with, several processes cannot do.
         """
         if engine.precision in {"fp16", "fp8"}:
-            raise UsageError(f'recipe: precision "{engine.precision}" on several processes is not supported; take "bf16"')
+            raise UsageError(
+                f'recipe: precision "{engine.precision}" on several processes is not supported; say "bf16"'
+            )
         return structs.replace(engine, compiled=False, rows=min(engine.rows, self.team.layout.micro_batch))
 
     def _make(self, engine: Engine) -> None:
@@ -56,7 +56,7 @@ class ParallelLearner(Learner):
         self.device = self.team.device
         precision.check(engine.precision, self.device)
         self.model, self._door, self._trained = sharded.laid(self.recipe, layout, self.device)
-        self.updater: Updater | SharedUpdater = (
+        self.updater = (
             SharedUpdater(
                 self.model,
                 self.recipe,
@@ -143,7 +143,7 @@ class ParallelLearner(Learner):
             owner = _owner(name, weights)
             if owner is None:
                 raise InputError(f"checkpoint: it holds {name}, of which this recipe's optimizer knows nothing")
-            if isinstance(self.updater, Updater) or self.updater.owns(owner):
+            if not isinstance(self.updater, SharedUpdater) or self.updater.owns(owner):
                 states[name] = sharded.share_of(whole, weights[owner])
         self.updater.restore(states)
         self._set_random(random)

@@ -89,7 +89,9 @@ class Session:
             self._keeper.close()
 
     def _run(self, asked: Callable[[], bool]) -> Run | None:
-        should_stop = lambda: self._team.any(asked())  # noqa: E731
+        def should_stop() -> bool:
+            return self._team.any(asked())
+
         learner = self._team.learner(self.recipe, peak_learning_rate=float(self.record.learning_rate or 0.0))
         self.journal.watch(learner)
         self._resume(learner)

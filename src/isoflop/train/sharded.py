@@ -53,7 +53,9 @@ def laid(recipe: Recipe, layout: Layout, device: torch.device) -> tuple[Decoder,
         door = Through(whole)
         # The rotary table is computed, not learned: without this it would be sent at every forward pass. The argument
         # for it has another name from torch 2.13 on.
-        DistributedDataParallel._set_params_and_buffers_to_ignore_for_model(door, ["model.table"])
+        DistributedDataParallel._set_params_and_buffers_to_ignore_for_model(  # type: ignore[no-untyped-call]
+            door, ["model.table"]
+        )
         ddp = DistributedDataParallel(door)
         parametrise(whole, scales(recipe.parametrisation, recipe.model))
         return whole, door, ddp
