@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
+import pytest
 import torch
 import torch.distributed as dist
 from msgspec import Struct
@@ -80,8 +81,8 @@ def losses(case: Case) -> list[float]:
 
 @contextmanager
 def broken() -> Iterator[None]:
-    """Gradients of other ranks do not arrive: what DDP, FSDP2's shards and FSDP2's replicas exchange, each by itself."""
-    laid, scatter, reduce = sharded.laid, dist.reduce_scatter_tensor, dist.all_reduce
+    """Gradients of other ranks do not arrive: each of what DDP, FSDP2's shards and its replicas exchange."""
+    laid, reduce = sharded.laid, dist.all_reduce
 
     def lonely(*args: Any) -> Any:
         model, door, trained = laid(*args)
@@ -89,22 +90,21 @@ def broken() -> Iterator[None]:
             trained.register_comm_hook(None, _own_bucket)
         return model, door, trained
 
-    def own_share(output: Tensor, input: Tensor, *args: Any, group: Any = None, **kwargs: Any) -> None:
+    def own_share(output: Tensor, input: Tensor, group: Any = None, **_: Any) -> None:
         output.copy_(input.chunk(dist.get_world_size(group))[dist.get_rank(group)])
 
     def own_sum(tensor: Tensor, *args: Any, group: Any = None, **kwargs: Any) -> Any:
-        return (
-            reduce(tensor, *args, **kwargs) if group is None else None
-        )  # counts and losses have no group of their own
+        return reduce(tensor, *args, **kwargs) if group is None else None  # losses are summed in no group of their own
 
-    sharded.laid, dist.reduce_scatter_tensor, dist.all_reduce = lonely, own_share, own_sum
-    try:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sharded, "laid", lonely)
+        patch.setattr(dist, "all_reduce", own_sum)
+        for name in ("reduce_scatter_single", "reduce_scatter_tensor"):  # as torch calls it from 2.13 on, and before
+            patch.setattr(dist, name, own_share, raising=False)
         yield
-    finally:
-        sharded.laid, dist.reduce_scatter_tensor, dist.all_reduce = laid, scatter, reduce
 
 
-def _own_bucket(state: object, bucket: dist.GradBucket) -> torch.futures.Future[Tensor]:
+def _own_bucket(state: object, bucket: Any) -> torch.futures.Future[Tensor]:
     kept: torch.futures.Future[Tensor] = torch.futures.Future()
     kept.set_result(bucket.buffer() / dist.get_world_size())
     return kept

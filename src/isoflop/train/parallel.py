@@ -8,7 +8,8 @@ A process that dies closes its sockets: the others' next exchange fails, and the
 (`--max-restarts`) or a person starts all again from the last checkpoint.
 """
 
-from collections.abc import Callable, Iterator
+import os
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import timedelta
 from typing import Any, TypeVar
@@ -129,7 +130,7 @@ def joined(recipe: Recipe, place: Place) -> Iterator[Ranks]:
     with team.answering():
         if ours:
             backend = "cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo"
-            dist.init_process_group(backend, rank=place.rank, world_size=place.world, timeout=_PATIENCE)
+            _meet(backend, place)
         try:
             yield team
         except (IsoflopError, KeyboardInterrupt) as error:
@@ -138,6 +139,21 @@ def joined(recipe: Recipe, place: Place) -> Iterator[Ranks]:
             raise
         if ours:
             dist.destroy_process_group()
+
+
+def _meet(backend: str, place: Place, *, environment: Mapping[str, str] = os.environ) -> None:
+    """Form the group through the store that the environment names.
+
+    Torchrun lends its workers its own store, in which after a restart the dead ones' addresses still stand: every
+    attempt gets a corner of it. The number of the attempt is the same for all on one machine only; on several,
+    TORCH_DISABLE_SHARE_RDZV_TCP_STORE=1 in torchrun's environment has the workers make a store of their own.
+    """
+    store = None
+    alone = environment.get("LOCAL_WORLD_SIZE") == str(place.world)
+    if alone and environment.get("TORCHELASTIC_USE_AGENT_STORE") == "True":
+        lent = dist.TCPStore(environment["MASTER_ADDR"], int(environment["MASTER_PORT"]), None, False, _PATIENCE)
+        store = dist.PrefixStore(f"isoflop attempt {environment.get('TORCHELASTIC_RESTART_COUNT', '0')}", lent)
+    dist.init_process_group(backend, store=store, rank=place.rank, world_size=place.world, timeout=_PATIENCE)
 
 
 def lost(error: BaseException) -> bool:
