@@ -104,7 +104,7 @@ def broken() -> Iterator[None]:
         yield
 
 
-def _own_bucket(state: object, bucket: Any) -> torch.futures.Future[Tensor]:
+def _own_bucket(state: object, bucket: dist.GradBucket) -> torch.futures.Future[Tensor]:  # type: ignore[name-defined]
     kept: torch.futures.Future[Tensor] = torch.futures.Future()
     kept.set_result(bucket.buffer() / dist.get_world_size())
     return kept

@@ -138,6 +138,7 @@ def joined(recipe: Recipe, place: Place) -> Iterator[Ranks]:
                 dist.destroy_process_group()
             raise
         if ours:
+            dist.barrier()  # who left first would take the store away that others still speak to
             dist.destroy_process_group()
 
 
