@@ -152,8 +152,12 @@ def _meet(backend: str, place: Place, *, environment: Mapping[str, str] = os.env
     store = None
     alone = environment.get("LOCAL_WORLD_SIZE") == str(place.world)
     if alone and environment.get("TORCHELASTIC_USE_AGENT_STORE") == "True":
-        lent = dist.TCPStore(environment["MASTER_ADDR"], int(environment["MASTER_PORT"]), None, False, _PATIENCE)
-        store = dist.PrefixStore(f"isoflop attempt {environment.get('TORCHELASTIC_RESTART_COUNT', '0')}", lent)
+        lent = dist.TCPStore(  # type: ignore[attr-defined]
+            environment["MASTER_ADDR"], int(environment["MASTER_PORT"]), None, False, _PATIENCE
+        )
+        store = dist.PrefixStore(  # type: ignore[attr-defined]
+            f"isoflop attempt {environment.get('TORCHELASTIC_RESTART_COUNT', '0')}", lent
+        )
     dist.init_process_group(backend, store=store, rank=place.rank, world_size=place.world, timeout=_PATIENCE)
 
 
