@@ -269,6 +269,47 @@ def test_a_worker_killed_under_torchrun_is_started_again_and_the_run_ends_as_if_
     assert abs(run.loss_nats - told.one["zero3"][-1]) < NEAR
 
 
+_FULL = """
+import os
+import torch
+from isoflop.train import session
+usual = session.Session._step
+def step(self, learner):
+    if self.counters.step == 2 and os.environ["RANK"] == "FULL":
+        raise torch.OutOfMemoryError("CUDA out of memory")
+    return usual(self, learner)
+session.Session._step = step
+from isoflop.cli import main
+main()
+"""
+
+
+@pytest.mark.parametrize("full", [0, 1])
+def test_where_the_memory_of_one_runs_out_all_end_with_6_and_its_sentence(
+    recipe: Recipe, full: int, tmp_path: Path
+) -> None:
+    """The first keeps the store in which the others look for the reason, so both cases are cases."""
+    record.write_recipe(tmp_path, replace(recipe, layout=LAYOUTS["zero3"]))
+    (tmp_path / "trainer.py").write_text(_FULL.replace("FULL", str(full)))
+    port = _port()
+    begin = [sys.executable, str(tmp_path / "trainer.py"), "train", str(tmp_path / "recipe.toml"), "--name", "run"]
+    started = [
+        subprocess.Popen(
+            [*begin, "--runs-dir", str(tmp_path)], cwd=ROOT, env=_environment(rank, 2, port), stderr=subprocess.PIPE,
+            text=True,
+        )
+        for rank in range(2)
+    ]  # fmt: skip
+    said = [each.communicate(timeout=120)[1] for each in started]
+    assert [each.returncode for each in started] == [6, 6], said
+    assert all("memory ran out at step 2" in text.splitlines()[-1] for text in said)
+    assert f"process {full} of 2" in said[1 - full]
+    run = store.read(tmp_path / "run")
+    assert run is not None
+    assert run.status == "failed"
+    assert "memory ran out at step 2" in run.note
+
+
 def test_on_several_processes_the_command_refuses_with_one_sentence_and_2(recipe: Recipe, tmp_path: Path) -> None:
     record.write_recipe(tmp_path, replace(recipe, layout=layout("zero3", tensor=2)))
     ran = subprocess.run(

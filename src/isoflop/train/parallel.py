@@ -4,8 +4,9 @@ They are started by torchrun, which sets RANK, WORLD_SIZE and the address at whi
 CPUs and NCCL what lies on GPUs. Whatever decides the run's way (a stop, a checkpoint, an evaluation) is agreed upon, so
 that none waits for what another does not do. Only the first writes.
 
-A process that dies closes its sockets: the others' next exchange fails, and they end with 75, so that torchrun
-(`--max-restarts`) or a person starts all again from the last checkpoint.
+A process that fails (memory ran out, the disk is full) leaves the reason where they met, and the others end with its
+sentence and its exit code. One that dies without a word closes its sockets: the others' next exchange fails, and they
+end with 75, so that torchrun (`--max-restarts`) or a person starts all again from the last checkpoint.
 """
 
 import os
@@ -19,10 +20,11 @@ import torch.distributed as dist
 from torch import Tensor
 
 from isoflop.data.batch import Batch
-from isoflop.errors import IsoflopError, PreemptedError
+from isoflop.errors import IsoflopError, PreemptedError, StoppedError
 from isoflop.specs.engine import Engine
 from isoflop.specs.layout import Layout
 from isoflop.specs.recipe import Recipe
+from isoflop.train.farewell import Farewell, again
 from isoflop.train.learner import Learner, pick_device
 from isoflop.train.team import Place, Team, laid_out
 
@@ -40,9 +42,11 @@ class Ranks(Team):
     Attributes:
         device: of this one.
         layout: how the model lies on them.
+        farewell: what ended one of them; None before they have met.
     """
 
     layout: Layout
+    farewell: Farewell | None = None
 
     def __init__(self, place: Place, *, device: torch.device, layout: Layout) -> None:
         self.rank, self.world = place.rank, place.world
@@ -56,10 +60,12 @@ class Ranks(Team):
         except (RuntimeError, OSError) as error:
             if not lost(error):
                 raise
+            if self.farewell is not None and (why := self.farewell.reason()) is not None:
+                raise why from error
             said = str(error).splitlines()[0][:160]
             raise PreemptedError(
                 f"process {self.rank} of {self.world}: another process of this run has ended or does not answer "
-                f"({said}); its own last message says why. Start all of them again to go on from the last checkpoint"
+                f"({said}). Start all of them again to go on from the last checkpoint"
             ) from error
 
     def first(self, answer: Callable[[], T]) -> T:
@@ -74,10 +80,7 @@ class Ranks(Team):
                 raise
         dist.broadcast_object_list(said, src=0)
         if said[1] is not None:
-            kind, text = said[1]
-            raised = kind.__new__(kind)  # some kinds are made of other things than their sentence
-            raised.args = (text,)
-            raise raised
+            raise again(*said[1])
         found: T = said[0]
         return found
 
@@ -131,15 +134,32 @@ def joined(recipe: Recipe, place: Place) -> Iterator[Ranks]:
         if ours:
             backend = "cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo"
             _meet(backend, place)
+        team.farewell = Farewell(rank=place.rank, world=place.world)
+        if ours:
+            team.farewell.listen()
         try:
             yield team
-        except (IsoflopError, KeyboardInterrupt) as error:
-            if ours and not isinstance(error, PreemptedError | KeyboardInterrupt):
-                dist.destroy_process_group()
+            if ours:
+                dist.barrier()  # who left first would take the store away that others still speak to
+        except Exception as error:
+            _part(team.farewell, error, ours=ours)
             raise
+        finally:
+            team.farewell.end()
         if ours:
-            dist.barrier()  # who left first would take the store away that others still speak to
             dist.destroy_process_group()
+
+
+def _part(farewell: Farewell, error: Exception, *, ours: bool) -> None:
+    """End for a reason that the others may not know."""
+    farewell.end()
+    if isinstance(error, PreemptedError):
+        return  # all have agreed, or one has died: a group with dead members is not taken down
+    if not isinstance(error, StoppedError):
+        farewell.leave(error)
+    if ours:
+        dist.destroy_process_group()  # whoever waits for this process waits no more
+        farewell.wait()
 
 
 def _meet(backend: str, place: Place, *, environment: Mapping[str, str] = os.environ) -> None:

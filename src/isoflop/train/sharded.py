@@ -56,7 +56,7 @@ def laid(recipe: Recipe, layout: Layout, device: torch.device) -> tuple[Decoder,
         DistributedDataParallel._set_params_and_buffers_to_ignore_for_model(  # type: ignore[no-untyped-call]
             door, ["model.table"]
         )
-        ddp = DistributedDataParallel(door)
+        ddp = DistributedDataParallel(door, gradient_as_bucket_view=True)  # or gradients would be there twice
         parametrise(whole, scales(recipe.parametrisation, recipe.model))
         return whole, door, ddp
     model = build(recipe.model, seed=recipe.seed, device="meta", recompute=recipe.recompute)
@@ -143,7 +143,8 @@ class SharedUpdater:
                 # A count of steps lies on the CPU, whose group takes it there.
                 whole = own[name].to(device) if owner == self._rank else torch.empty(shape, dtype=dtype, device=device)
                 dist.broadcast(whole, src=owner)
-                found[name] = whole if self._rank == 0 else whole.new_empty(0)
+                # Who writes has room for its own share on the device, not for all of them.
+                found[name] = whole.new_empty(0) if self._rank else whole if owner == 0 else whole.cpu()
         return found
 
     def owns(self, weight: str) -> bool:

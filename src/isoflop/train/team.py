@@ -13,18 +13,15 @@ from msgspec import Struct
 
 from isoflop.data.batch import Batch
 from isoflop.errors import UsageError
-from isoflop.specs.architecture import Decoder
 from isoflop.specs.layout import Layout
 from isoflop.specs.recipe import Recipe
+from isoflop.specs.together import refusal
 
 if TYPE_CHECKING:
     from isoflop.specs.engine import Engine
     from isoflop.train.learner import Learner
 
 T = TypeVar("T")
-
-_WITHIN = ("tensor", "pipeline", "context", "expert")
-"""Degrees of a layout that share the work on one sequence or one matrix."""
 
 
 class Place(Struct, frozen=True, kw_only=True):
@@ -65,12 +62,8 @@ def laid_out(recipe: Recipe, world: int) -> Layout:
     planned = recipe.layout or Layout(
         sharding="ddp", recompute=recipe.recompute, devices=1, micro_batch=recipe.sequences, sequence=row.text
     )
-    asked = [f"{name} {getattr(planned, name)}" for name in _WITHIN if getattr(planned, name) > 1]
-    if asked:
-        raise UsageError(
-            f"recipe: layout with {', '.join(asked)}, but only data-parallel layouts are trained on several processes: "
-            "ddp, zero1, zero2, zero3, and these two with replicas"
-        )
+    if refused := refusal(recipe, planned):
+        raise UsageError(f"recipe: {refused}")
     copies = planned.replicas if planned.sharding in {"zero2", "zero3"} else 1
     if world % copies:
         raise UsageError(f"recipe: layout.replicas is {copies}, which does not divide the {world} processes started")
@@ -79,8 +72,6 @@ def laid_out(recipe: Recipe, world: int) -> Layout:
             f"recipe: batch_tokens are {recipe.sequences} sequences, which {world} processes cannot share evenly; "
             f"take a multiple of {world * row.text}, or another number of processes"
         )
-    if refused := _refused(recipe, planned):
-        raise UsageError(f"recipe: {refused}")
     share = recipe.sequences // world
     at_once = min(share, planned.micro_batch if recipe.micro_tokens is None else recipe.micro_tokens // row.text)
     return Layout(
@@ -92,24 +83,6 @@ def laid_out(recipe: Recipe, world: int) -> Layout:
         replicas=copies,
         accumulation=-(-share // at_once),
     )
-
-
-def _refused(recipe: Recipe, layout: Layout) -> str:
-    """What of the recipe several processes cannot do so far, and what instead; "" where they can do it all."""
-    how = "on several processes"
-    if not isinstance(recipe.model, Decoder):
-        return f"an {recipe.family} is trained by one process so far; several train decoders"
-    if recipe.model.experts:
-        return "a mixture of experts is trained by one process so far; several train dense decoders"
-    if recipe.optimizer.name not in {"adamw", "muon"}:
-        return f'optimizer "{recipe.optimizer.name}" {how} is not supported; take "adamw"'
-    if recipe.optimizer.name == "muon" and layout.sharding in {"zero2", "zero3"}:
-        return f'Muon needs whole matrices, and {layout.sharding} leaves shares of them; take sharding "zero1" or "ddp"'
-    if recipe.compile is True:
-        return f"compile = true {how} is not supported; leave it out"
-    if recipe.precision in {"fp16", "fp8"}:
-        return f'precision = "{recipe.precision}" {how} is not supported; take "bf16"'
-    return ""
 
 
 class Team:

@@ -1,0 +1,40 @@
+"""What several processes train so far, and what one alone: said where a recipe is planned, and where it is started."""
+
+from isoflop.specs.architecture import Decoder
+from isoflop.specs.layout import Layout
+from isoflop.specs.recipe import Recipe
+
+_WITHIN = ("tensor", "pipeline", "context", "expert")
+"""Degrees of a layout that share the work on one sequence or one matrix."""
+
+
+def refusal(recipe: Recipe, layout: Layout) -> str:
+    """Why several processes cannot train this recipe so, and what to do instead; "" where they can."""
+    asked = [f"{name} {getattr(layout, name)}" for name in _WITHIN if getattr(layout, name) > 1]
+    if asked:
+        return (
+            f"layout with {', '.join(asked)}, but only data-parallel layouts are trained on several processes: ddp, "
+            "zero1, zero2, zero3, and these two with replicas"
+        )
+    return _of_layout(recipe, layout) or _of_recipe(recipe)
+
+
+def _of_layout(recipe: Recipe, layout: Layout) -> str:
+    if recipe.optimizer.name == "muon" and layout.sharding in {"zero2", "zero3"}:
+        return f'Muon needs whole matrices, and {layout.sharding} leaves shares of them; take sharding "zero1" or "ddp"'
+    return ""
+
+
+def _of_recipe(recipe: Recipe) -> str:
+    how = "on several processes"
+    if not isinstance(recipe.model, Decoder):
+        return f"an {recipe.family} is trained by one process so far; several train decoders"
+    if recipe.model.experts:
+        return "a mixture of experts is trained by one process so far; several train dense decoders"
+    if recipe.optimizer.name not in {"adamw", "muon"}:
+        return f'optimizer "{recipe.optimizer.name}" {how} is not supported; take "adamw"'
+    if recipe.compile is True:
+        return f"compile = true {how} is not supported; leave it out"
+    if recipe.precision in {"fp16", "fp8"}:
+        return f'precision = "{recipe.precision}" {how} is not supported; take "bf16"'
+    return ""
