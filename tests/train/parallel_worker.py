@@ -21,6 +21,7 @@ from isoflop import files
 from isoflop.errors import StoppedError
 from isoflop.specs.recipe import Recipe
 from isoflop.train import journal, sharded
+from isoflop.train.cut import Entered
 from isoflop.train.events import Event
 from isoflop.train.loop import train
 from isoflop.train.team import place
@@ -93,10 +94,13 @@ def broken() -> Iterator[None]:
     def own_share(output: Tensor, input: Tensor, group: Any = None, **_: Any) -> None:
         output.copy_(input.chunk(dist.get_world_size(group))[dist.get_rank(group)])
 
-    def own_sum(tensor: Tensor, *args: Any, group: Any = None, **kwargs: Any) -> Any:
-        return reduce(tensor, *args, **kwargs) if group is None else None  # losses are summed in no group of their own
+    def own_sum(tensor: Tensor, op: Any = dist.ReduceOp.SUM, group: Any = None, **others: Any) -> Any:
+        # Losses are summed in no group of their own, and cut matrices forward as they should be.
+        forward = sys._getframe(1).f_code.co_name == "summed"
+        return reduce(tensor, op, group, **others) if group is None or forward else None
 
     with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Entered, "backward", staticmethod(lambda ctx, gradient: (gradient, None)))
         patch.setattr(sharded, "laid", lonely)
         patch.setattr(dist, "all_reduce", own_sum)
         for name in ("reduce_scatter_single", "reduce_scatter_tensor"):  # as torch calls it from 2.13 on, and before

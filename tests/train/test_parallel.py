@@ -45,7 +45,12 @@ LAYOUTS = {
     "zero2": layout("zero2"),
     "zero3": layout("zero3"),
     "hybrid": layout("zero3", replicas=2),
+    "tensor": layout("ddp", tensor=2),
+    "tensor, zero1": layout("zero1", tensor=2),
+    "tensor, zero3": layout("zero3", tensor=2),
 }
+CUT = replace(MODEL, heads=4, kv_heads=2, hidden=24, qk_norm=True)
+"""A model whose heads two ranks can share."""
 
 
 class Told(msgspec.Struct):
@@ -65,7 +70,10 @@ def recipe(tmp_path_factory: pytest.TempPathFactory) -> Recipe:
 def told(recipe: Recipe, tmp_path_factory: pytest.TempPathFactory) -> Told:
     """Everything that several processes are asked, in one start of two and one of four."""
     home = tmp_path_factory.mktemp("parallel")
-    kinds = {name: replace(recipe, name=name, layout=each) for name, each in LAYOUTS.items()}
+    kinds = {
+        name: replace(recipe, name=name, layout=each, model=CUT if each.tensor > 1 else MODEL)
+        for name, each in LAYOUTS.items()
+    }
     prefix = Objective(name="prefix")  # says another number of tokens in every row
     kinds |= {
         "unequal": replace(kinds["zero3"], objective=prefix),
@@ -86,7 +94,7 @@ def told(recipe: Recipe, tmp_path_factory: pytest.TempPathFactory) -> Told:
             Case(name="", recipe=replace(kinds["muon"], micro_tokens=CONTEXT), folder=str(home / "muon in parts"))
         )
         # 4 -> 2, and 1 -> 2 -> 1
-        shrinking = Case(name="shrinking", recipe=kinds["zero3"], folder=str(home / "shrinking"), stop=3)
+        shrinking = Case(name="shrinking", recipe=kinds["tensor, zero3"], folder=str(home / "shrinking"), stop=3)
         growing = Case(name="growing", recipe=kinds["zero1"], folder=str(home / "growing"), stop=3)
         one["growing"] = losses(growing)
         four = _started(4, [*(case(name, 4) for name in LAYOUTS), shrinking], home / "four")
@@ -173,7 +181,7 @@ def test_where_gradients_of_the_others_do_not_arrive_the_curve_is_another(told: 
 
 def test_four_processes_two_and_one_take_up_each_others_checkpoints(told: Told) -> None:
     curve = told.four["shrinking"] + told.two["shrinking"] + told.one["shrinking to its end"]
-    assert apart(curve, told.one["zero3"]) < NEAR
+    assert apart(curve, told.one["tensor, zero3"]) < NEAR
     curve = told.one["growing"] + told.two["growing"] + told.one["growing to its end"]
     assert apart(curve, told.one["zero1"]) < NEAR
 
@@ -201,11 +209,13 @@ ENCODER = Encoder(layers=1, width=16, heads=2, head_size=8, hidden=32, vocabular
 @pytest.mark.parametrize(
     ("fields", "said"),
     [
-        ({"layout": layout("zero3", tensor=2)}, "tensor 2"),
+        ({"layout": layout("zero3", tensor=2)}, "does not divide kv_heads 1"),
+        ({"layout": layout("ddp", tensor=2), "model": CUT, "optimizer": Optimizer(name="muon")}, "tensor 2 cuts them"),
+        ({"layout": layout("ddp", tensor=4), "model": replace(CUT, kv_heads=4)}, "has tensor 4, which"),
         ({"layout": layout("ddp", pipeline=2)}, "pipeline 2"),
         ({"layout": layout("ddp", context=2)}, "context 2"),
         ({"layout": layout("ddp", expert=2)}, "expert 2"),
-        ({"layout": layout("zero3", replicas=4)}, "replicas is 4"),
+        ({"layout": layout("zero3", replicas=4)}, "has replicas 4, which"),
         ({"layout": layout("zero3"), "optimizer": Optimizer(name="muon")}, "Muon needs whole matrices"),
         ({"optimizer": Optimizer(name="adamw-8bit")}, "adamw-8bit"),
         ({"model": replace(MODEL, experts=Routing(count=4, active=2))}, "mixture of experts"),
@@ -311,11 +321,11 @@ def test_where_the_memory_of_one_runs_out_all_end_with_6_and_its_sentence(
 
 
 def test_on_several_processes_the_command_refuses_with_one_sentence_and_2(recipe: Recipe, tmp_path: Path) -> None:
-    record.write_recipe(tmp_path, replace(recipe, layout=layout("zero3", tensor=2)))
+    record.write_recipe(tmp_path, replace(recipe, layout=layout("zero3", pipeline=2)))
     ran = subprocess.run(
         [sys.executable, "-m", "isoflop", "train", str(tmp_path / "recipe.toml"), "--runs-dir", str(tmp_path)],
         cwd=tmp_path, capture_output=True, text=True, timeout=60, env=_environment(0, 2, _port()),
     )  # fmt: skip
     assert ran.returncode == 2
     assert ran.stderr.count("\n") == 1
-    assert "tensor 2" in ran.stderr
+    assert "pipeline 2" in ran.stderr

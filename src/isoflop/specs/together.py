@@ -4,8 +4,8 @@ from isoflop.specs.architecture import Decoder
 from isoflop.specs.layout import Layout
 from isoflop.specs.recipe import Recipe
 
-_WITHIN = ("tensor", "pipeline", "context", "expert")
-"""Degrees of a layout that share the work on one sequence or one matrix."""
+_WITHIN = ("pipeline", "context", "expert")
+"""Degrees of a layout that nobody carries out here yet."""
 
 
 def refusal(recipe: Recipe, layout: Layout) -> str:
@@ -13,8 +13,8 @@ def refusal(recipe: Recipe, layout: Layout) -> str:
     asked = [f"{name} {getattr(layout, name)}" for name in _WITHIN if getattr(layout, name) > 1]
     if asked:
         return (
-            f"layout with {', '.join(asked)}, but only data-parallel layouts are trained on several processes: ddp, "
-            "zero1, zero2, zero3, and these two with replicas"
+            f"layout with {', '.join(asked)}, but several processes train ddp, zero1, zero2, zero3, these two with "
+            "replicas, and tensor beside each"
         )
     return _of_layout(recipe, layout) or _of_recipe(recipe)
 
@@ -22,6 +22,14 @@ def refusal(recipe: Recipe, layout: Layout) -> str:
 def _of_layout(recipe: Recipe, layout: Layout) -> str:
     if recipe.optimizer.name == "muon" and layout.sharding in {"zero2", "zero3"}:
         return f'Muon needs whole matrices, and {layout.sharding} leaves shares of them; take sharding "zero1" or "ddp"'
+    if layout.tensor == 1:
+        return ""
+    if recipe.optimizer.name == "muon":
+        return f'Muon needs whole matrices, and tensor {layout.tensor} cuts them; take "adamw", or leave tensor out'
+    if isinstance(recipe.model, Decoder):
+        cut = {"heads": recipe.model.heads, "kv_heads": recipe.model.kv_heads, "hidden": recipe.model.hidden}
+        if odd := [f"{name} {count}" for name, count in cut.items() if count % layout.tensor]:
+            return f"layout with tensor {layout.tensor}, which does not divide {', '.join(odd)}"
     return ""
 
 

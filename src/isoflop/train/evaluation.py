@@ -50,7 +50,7 @@ def evaluate(
     """
     nats, said, n_bytes = 0.0, 0, 0
     rows = max(1, _BATCH_TOKENS[device.type] // validation.text)
-    for together in validation.batches(rows * team.world, every=every):
+    for together in validation.batches(rows * team.data_world, every=every):
         if should_stop():
             return None
         batch = team.share(together)

@@ -67,7 +67,7 @@ def train(
                 folder=folder,
                 key=key,
                 on_event=on_event,
-                peak_flop_per_s=peak_flop_per_s and team.total(peak_flop_per_s)[0],
+                peak_flop_per_s=peak_flop_per_s and team.total(peak_flop_per_s)[0] * team.tensor,
                 sinks=sinks,
                 ancestor=ancestor,
                 team=team,

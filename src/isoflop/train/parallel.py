@@ -18,12 +18,15 @@ from typing import Any, TypeVar
 import torch
 import torch.distributed as dist
 from torch import Tensor
+from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
 
 from isoflop.data.batch import Batch
 from isoflop.errors import IsoflopError, PreemptedError, StoppedError
+from isoflop.specs.architecture import Decoder
 from isoflop.specs.engine import Engine
 from isoflop.specs.layout import Layout
 from isoflop.specs.recipe import Recipe
+from isoflop.train.cut import Cut
 from isoflop.train.farewell import Farewell, again
 from isoflop.train.learner import Learner, pick_device
 from isoflop.train.team import Place, Team, laid_out
@@ -43,13 +46,17 @@ class Ranks(Team):
         device: of this one.
         layout: how the model lies on them.
         farewell: what ended one of them; None before they have met.
+        mesh: the groups in which weights are shared; None where all ranks are one such group and each has all.
+        cut: how matrices are cut; None where they are not.
     """
 
     layout: Layout
     farewell: Farewell | None = None
+    mesh: DeviceMesh | None = None
+    cut: Cut | None = None
 
     def __init__(self, place: Place, *, device: torch.device, layout: Layout) -> None:
-        self.rank, self.world = place.rank, place.world
+        self.rank, self.world, self.tensor = place.rank, place.world, layout.tensor
         self.device, self.layout = device, layout
 
     @contextmanager
@@ -91,14 +98,14 @@ class Ranks(Team):
         return bool(said)
 
     def total(self, *values: float) -> list[float]:
-        """Sums over all of them."""
+        """Sums over all that share a batch."""
         sums = torch.tensor(values, dtype=torch.float64)
         dist.all_reduce(sums)
-        return [float(value) for value in sums]
+        return [float(value) / self.tensor for value in sums]  # who takes the same rows says the same
 
     def share(self, batch: Batch) -> Batch:
         """Every so manieth row, from its own on."""
-        return batch.rows(slice(self.rank, None, self.world))
+        return batch.rows(slice(self.data_rank, None, self.data_world))
 
     def spread(self, whole: Tensor | None, *, shape: tuple[int, ...], dtype: torch.dtype) -> Tensor:
         """A tensor that the first has, on every one's device."""
@@ -138,6 +145,10 @@ def joined(recipe: Recipe, place: Place) -> Iterator[Ranks]:
         if ours:
             team.farewell.listen()
         try:
+            team.mesh = _mesh(layout, device)
+            if team.mesh is not None and layout.tensor > 1:
+                assert isinstance(recipe.model, Decoder)
+                team.cut = Cut(recipe.model, group=team.mesh["tensor"].get_group())
             yield team
             if ours:
                 dist.barrier()  # who left first would take the store away that others still speak to
@@ -148,6 +159,18 @@ def joined(recipe: Recipe, place: Place) -> Iterator[Ranks]:
             team.farewell.end()
         if ours:
             dist.destroy_process_group()
+
+
+def _mesh(layout: Layout, device: torch.device) -> DeviceMesh | None:
+    """Ranks that exchange most stand beside each other, and so are of one machine where that many fit into one."""
+    sharded = layout.sharding in {"zero2", "zero3"}
+    axes = {"replicate": layout.replicas} if layout.replicas > 1 else {}
+    axes["shard"] = layout.data // layout.replicas
+    if layout.tensor > 1:
+        axes["tensor"] = layout.tensor
+    elif not sharded:
+        return None
+    return init_device_mesh(device.type, tuple(axes.values()), mesh_dim_names=tuple(axes))
 
 
 def _part(farewell: Farewell, error: Exception, *, ours: bool) -> None:

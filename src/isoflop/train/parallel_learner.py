@@ -55,15 +55,9 @@ class ParallelLearner(Learner):
         self.engine, layout = engine, self.team.layout
         self.device = self.team.device
         precision.check(engine.precision, self.device)
-        self.model, self._door, self._trained = sharded.laid(self.recipe, layout, self.device)
+        self.model, self._door, self._trained = sharded.laid(self.recipe, self.team)
         self.updater = (
-            SharedUpdater(
-                self.model,
-                self.recipe,
-                peak_learning_rate=self.peak_learning_rate,
-                rank=self.team.rank,
-                world=self.team.world,
-            )
+            SharedUpdater(self.model, self.recipe, peak_learning_rate=self.peak_learning_rate, team=self.team)
             if layout.sharding == "zero1"
             else Updater(self.model, self.recipe, peak_learning_rate=self.peak_learning_rate)
         )
@@ -82,7 +76,7 @@ class ParallelLearner(Learner):
     def _gradients(self, batch: Batch) -> float:
         """In parts, each weighted by its share of what all ranks say; torch averages over the ranks, hence `world`."""
         parts = list(batch.parts(self.engine.rows))
-        said, world = self.team.total(batch.said)[0] or 1.0, self.team.world
+        said, world = self.team.total(batch.said)[0] or 1.0, self.team.data_world
         nats = torch.zeros((), dtype=torch.float64, device=self.device)
         for k, part in enumerate(parts):
             share = part.said / said
@@ -93,6 +87,8 @@ class ParallelLearner(Learner):
                 torch.autograd.backward(loss * (share * world))
             nats += part_nats.double() * share
             self.laps.lap("backward_s")
+        if self.team.cut is not None:
+            self.team.cut.complete(self._weights())
         return self.team.total(nats.item())[0]
 
     def _exchanging(self, *, last: bool) -> AbstractContextManager[object]:
@@ -104,23 +100,33 @@ class ParallelLearner(Learner):
 
     def _clipped(self) -> float:
         """The norm of the whole gradient, wherever its shares lie."""
-        norm = torch.nn.utils.clip_grad_norm_(self._parameters, self.recipe.optimizer.clip_norm)
-        return sharded.gathered(norm).item()
+        if self.team.cut is None:
+            norm = torch.nn.utils.clip_grad_norm_(self._parameters, self.recipe.optimizer.clip_norm)
+            return sharded.gathered(norm).item()
+        norm = sharded.total_norm(self.model, self.team.cut)
+        torch.nn.utils.clip_grads_with_norm_(self._parameters, self.recipe.optimizer.clip_norm, norm)
+        return norm.item()
+
+    def _weights(self) -> dict[str, nn.Parameter]:
+        return dict(self.model.named_parameters())
 
     def tensors(self) -> dict[str, dict[str, Tensor]]:
         """Whole, and of use on the first rank alone; to be asked by all."""
-        leads = self.team.leads
+        cut, leads, weights = self.team.cut, self.team.leads, self._weights()
 
-        def kept(name: str, value: Tensor) -> Tensor:
+        def kept(owner: str, value: Tensor) -> Tensor:
             whole = sharded.gathered(value.detach())
-            if whole is value or not sharded.is_sharded(self.team.layout):
+            if cut is None and not sharded.is_sharded(self.team.layout):
                 return whole
+            if cut is not None and self.team.data_rank == 0 and value.ndim:
+                whole = cut.whole(owner, whole)
             return whole.cpu() if leads else whole.new_empty(0)
 
         states = self.updater.tensors()
         return {
-            "model": {name: kept(name, weight) for name, weight in self.model.named_parameters()},
-            "optimizer": {name: kept(name, value) for name, value in states.items()} | self._random(),
+            "model": {name: kept(name, weight) for name, weight in weights.items()},
+            "optimizer": {name: kept(_owner(name, weights) or "", value) for name, value in states.items()}
+            | self._random(),
         }
 
     @torch.no_grad()
@@ -135,7 +141,7 @@ class ParallelLearner(Learner):
             self.engine = self._fitting(engine)
             precision.check(self.engine.precision, self.device)
         self.load_weights(tensors.get("model", {}))
-        weights, states, random = dict(self.model.named_parameters()), {}, {}
+        weights, states, random = self._weights(), {}, {}
         for name, whole in self._received(tensors.get("optimizer", {})):
             if name.startswith(_RANDOM):
                 random[name] = whole.cpu()
@@ -144,7 +150,7 @@ class ParallelLearner(Learner):
             if owner is None:
                 raise InputError(f"checkpoint: it holds {name}, of which this recipe's optimizer knows nothing")
             if not isinstance(self.updater, SharedUpdater) or self.updater.owns(owner):
-                states[name] = sharded.share_of(whole, weights[owner])
+                states[name] = self._share(owner, whole, weights[owner])
         self.updater.restore(states)
         self._set_random(random)
 
@@ -155,15 +161,20 @@ class ParallelLearner(Learner):
         Raises:
             InputError: they are another model's.
         """
-        weights = dict(self.model.named_parameters())
+        weights = self._weights()
 
         def check() -> None:
-            if {k: v.shape for k, v in saved.items()} != {name: weight.shape for name, weight in weights.items()}:
+            if {name: value.shape for name, value in saved.items()} != sharded.whole_shapes(self.recipe):
                 raise InputError("checkpoint: its weights do not have the names and shapes of this recipe's model")
 
         self.team.first(check)
         for name, whole in self._received(saved):
-            weights[name].copy_(sharded.share_of(whole, weights[name]))
+            weights[name].copy_(self._share(name, whole, weights[name]))
+
+    def _share(self, owner: str, whole: Tensor, weight: Tensor) -> Tensor:
+        """What this rank keeps of a weight, or of a state of it."""
+        cut = self.team.cut
+        return sharded.share_of(cut.piece(owner, whole) if cut is not None and whole.ndim else whole, weight)
 
     def _received(self, saved: dict[str, Tensor]) -> Iterator[tuple[str, Tensor]]:
         """The first rank's tensors one by one, so that of a sharded model no two are whole at once."""

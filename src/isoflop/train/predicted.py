@@ -99,6 +99,10 @@ def here(recipe: Recipe, *, engine: Engine, kind: str, name: str, layout: Layout
     Args:
         layout: on how many of them, and how; None for one, however the recipe was planned.
     """
+    if layout is not None and layout.tensor > 1:
+        return Predicted(
+            without=("memory and tokens/s: the count has embedding, head and norms cut too; here they are whole",)
+        )
     device, why_not = this_processor(recipe) if kind == "cpu" else accelerator(name)
     alone = structs.replace(recipe, layout=None)
     layout = layout or layout_of(alone, rows=engine.rows)

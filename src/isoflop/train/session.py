@@ -58,7 +58,7 @@ class Session:
         self._ancestor = ancestor
         self._begins = ancestor.begins if ancestor else 0
         self._skipped = ancestor.skipped_steps if ancestor else 0
-        self._batches = Batches(recipe, shards, rank=team.rank, world=team.world)
+        self._batches = Batches(recipe, shards, rank=team.data_rank, world=team.data_world)
         self._validation = Validation(recipe, shards)
         self._flop_per_token = flop_per_text_token(recipe)
         self._law_flop_per_token = law_flop_per_text_token(recipe)

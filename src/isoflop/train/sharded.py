@@ -15,10 +15,11 @@ from typing import TypeAlias
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
-from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
+from torch.distributed.device_mesh import DeviceMesh
 from torch.distributed.fsdp import fully_shard
 from torch.distributed.tensor import DTensor, distribute_tensor
 from torch.nn.parallel import DistributedDataParallel
+from torch.nn.utils import get_total_norm
 
 from isoflop.model.build import build
 from isoflop.model.decoder import Decoder
@@ -28,7 +29,9 @@ from isoflop.model.rotary import rotary_table
 from isoflop.specs.layout import Layout
 from isoflop.specs.parametrisation import scales
 from isoflop.specs.recipe import Recipe
+from isoflop.train.cut import Cut
 from isoflop.train.optim import Updater
+from isoflop.train.parallel import Ranks
 from isoflop.train.task import Through
 
 Owners: TypeAlias = Mapping[str, int]
@@ -40,54 +43,77 @@ def is_sharded(layout: Layout) -> bool:
     return layout.sharding in {"zero2", "zero3"}
 
 
-def laid(recipe: Recipe, layout: Layout, device: torch.device) -> tuple[Decoder, Through, nn.Module]:
+def laid(recipe: Recipe, team: Ranks) -> tuple[Decoder, Through, nn.Module]:
     """The model, the door everything goes through, and the same door for training.
 
-    A sharded model is made without weights. Each rank then draws the first weights in the order of one process and with
-    its seed, one whole weight at a time on the CPU, and keeps its share: equal to one process's to the bit, without a
-    word between the ranks, and never whole in one place.
+    A sharded or cut model is made without weights. Each rank then draws the first weights in the order of one process
+    and with its seed, one whole weight at a time on the CPU, and keeps its share: equal to one process's to the bit,
+    without a word between the ranks, and never whole in one place.
     """
-    if not is_sharded(layout):
-        whole = build(recipe.model, seed=recipe.seed, device=device, recompute=recipe.recompute)
+    sharded = is_sharded(team.layout)
+    if sharded or team.cut is not None:
+        model = _in_shares(recipe, team)
+        door = Through(model)
+        if sharded:
+            fully_shard(door, mesh=_data(team), reshard_after_forward=team.layout.sharding == "zero3")
+        model.to_empty(device=team.device)
+        _draw(model, recipe, team.cut)
+    else:
+        whole = build(recipe.model, seed=recipe.seed, device=team.device, recompute=recipe.recompute)
         assert isinstance(whole, Decoder)
-        door = Through(whole)
-        # The rotary table is computed, not learned: without this it would be sent at every forward pass. The argument
-        # for it has another name from torch 2.13 on.
-        DistributedDataParallel._set_params_and_buffers_to_ignore_for_model(  # type: ignore[no-untyped-call]
-            door, ["model.table"]
-        )
-        ddp = DistributedDataParallel(door, gradient_as_bucket_view=True)  # or gradients would be there twice
-        parametrise(whole, scales(recipe.parametrisation, recipe.model))
-        return whole, door, ddp
+        model, door = whole, Through(whole)
+    parametrise(model, scales(recipe.parametrisation, recipe.model))
+    return model, door, door if sharded else _replicated(door, team)
+
+
+def _in_shares(recipe: Recipe, team: Ranks) -> Decoder:
+    """Without weights, cut and its blocks sharded where the layout says so."""
     model = build(recipe.model, seed=recipe.seed, device="meta", recompute=recipe.recompute)
     assert isinstance(model, Decoder)
-    door = Through(model)
-    mesh, again = _mesh(layout, device), layout.sharding == "zero3"
-    for block in model.blocks:
-        fully_shard(block, mesh=mesh, reshard_after_forward=again)
-    fully_shard(door, mesh=mesh, reshard_after_forward=again)
-    model.to_empty(device=device)
-    _draw(model, seed=recipe.seed)
-    parametrise(model, scales(recipe.parametrisation, recipe.model))
-    return model, door, door
+    if team.cut is not None:
+        team.cut.apply(model)
+    if is_sharded(team.layout):
+        for block in model.blocks:
+            fully_shard(block, mesh=_data(team), reshard_after_forward=team.layout.sharding == "zero3")
+    return model
 
 
-def _mesh(layout: Layout, device: torch.device) -> DeviceMesh:
-    """Ranks of one copy beside each other, so that they are of one machine where a copy fits into one."""
-    shares = layout.devices // layout.replicas
-    if layout.replicas == 1:
-        return init_device_mesh(device.type, (shares,), mesh_dim_names=("shard",))
-    return init_device_mesh(device.type, (layout.replicas, shares), mesh_dim_names=("replicate", "shard"))
+def _replicated(door: Through, team: Ranks) -> DistributedDataParallel:
+    # The rotary table is computed, not learned: without this it would be sent at every forward pass. The argument for
+    # it has another name from torch 2.13 on.
+    DistributedDataParallel._set_params_and_buffers_to_ignore_for_model(  # type: ignore[no-untyped-call]
+        door, ["model.table"]
+    )
+    # As views, or gradients would be there twice.
+    return DistributedDataParallel(door, process_group=data_group(team), gradient_as_bucket_view=True)
+
+
+def _data(team: Ranks) -> DeviceMesh:
+    """The ranks that share weights without cutting them."""
+    assert team.mesh is not None
+    return team.mesh["replicate", "shard"] if team.layout.replicas > 1 else team.mesh["shard"]
+
+
+def data_group(team: Ranks) -> dist.ProcessGroup | None:
+    """The ranks that each have everything, or the same cut of it; None where these are all."""
+    return team.mesh["shard"].get_group() if team.mesh is not None else None
 
 
 @torch.no_grad()
-def _draw(model: Decoder, *, seed: int) -> None:
-    a, generator = model.spec, torch.Generator().manual_seed(seed)
+def _draw(model: Decoder, recipe: Recipe, cut: Cut | None) -> None:
+    a, generator = model.spec, torch.Generator().manual_seed(recipe.seed)
     model.table.copy_(rotary_table(a.context, a.head_size, a.rope_theta, a.rope_scaling))
+    shapes = whole_shapes(recipe)
     for name, weight in model.named_parameters():
-        whole = torch.empty(weight.shape)
+        whole = torch.empty(shapes[name])
         first_weight(a, name, whole, generator)
-        weight.copy_(share_of(whole.to(weight.device), weight))
+        piece = cut.piece(name, whole) if cut is not None else whole
+        weight.copy_(share_of(piece.to(weight.device), weight))
+
+
+def whole_shapes(recipe: Recipe) -> dict[str, torch.Size]:
+    """Of every weight as one process has it."""
+    return {name: weight.shape for name, weight in build(recipe.model, seed=0, device="meta").named_parameters()}
 
 
 def share_of(whole: Tensor, weight: Tensor) -> Tensor:
@@ -102,6 +128,16 @@ def gathered(tensor: Tensor) -> Tensor:
     return tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
 
 
+def total_norm(model: nn.Module, cut: Cut | None) -> Tensor:
+    """Of the whole gradient, wherever its shares lie; to be asked by all."""
+    gradients: dict[bool, list[Tensor]] = {True: [], False: []}
+    for name, weight in model.named_parameters():
+        if weight.grad is not None:
+            gradients[cut is not None and cut.cuts(name)].append(weight.grad)
+    cuts, others = (gathered(get_total_norm(gradients[is_cut])) for is_cut in (True, False))
+    return others if cut is None else cut.norm(cut=cuts, whole=others)
+
+
 def owners(model: nn.Module, world: int) -> Owners:
     """Weights dealt out, the largest first and each to whoever has least: the same on every rank."""
     held, dealt = [0] * world, {}
@@ -114,8 +150,9 @@ def owners(model: nn.Module, world: int) -> Owners:
 class SharedUpdater:
     """`Updater` over the weights that this rank owns; after each step every rank has all the new weights (ZeRO-1)."""
 
-    def __init__(self, model: nn.Module, recipe: Recipe, *, peak_learning_rate: float, rank: int, world: int) -> None:
-        self._owners = owners(model, world)
+    def __init__(self, model: nn.Module, recipe: Recipe, *, peak_learning_rate: float, team: Ranks) -> None:
+        self._group, rank = data_group(team), team.data_rank
+        self._owners = owners(model, team.data_world)
         self._weights = dict(model.named_parameters())
         mine = {name for name, owner in self._owners.items() if owner == rank}
         self._own = Updater(model, recipe, peak_learning_rate=peak_learning_rate, only=mine)
@@ -125,24 +162,32 @@ class SharedUpdater:
         """Move its own weights, and learn of the others'."""
         self._own.step(share=share)
         with torch.no_grad():
-            told = [dist.broadcast(w.data, src=self._owners[name], async_op=True) for name, w in self._weights.items()]
+            told = [self._tell(weight.data, self._owners[name], wait=False) for name, weight in self._weights.items()]
         for each in told:
             assert each is not None
             each.wait()
         for weight in self._weights.values():
             weight.grad = None
 
+    def _tell(self, tensor: Tensor, owner: int, *, wait: bool = True) -> dist.Work | None:
+        src = owner if self._group is None else dist.get_global_rank(self._group, owner)
+        told: dist.Work | None = dist.broadcast(tensor, src=src, group=self._group, async_op=not wait)
+        return told
+
     def tensors(self) -> dict[str, Tensor]:
-        """All ranks' states; to be asked by all."""
+        """All states, on the first of the ranks that share them; to be asked by all."""
         own = self._own.tensors()
-        kinds: list[dict[str, tuple[tuple[int, ...], torch.dtype]]] = [{} for _ in range(dist.get_world_size())]
-        dist.all_gather_object(kinds, {name: (tuple(value.shape), value.dtype) for name, value in own.items()})
+        kinds: list[dict[str, tuple[tuple[int, ...], torch.dtype]]] = [
+            {} for _ in range(dist.get_world_size(self._group))
+        ]
+        described = {name: (tuple(value.shape), value.dtype) for name, value in own.items()}
+        dist.all_gather_object(kinds, described, group=self._group)
         device, found = next(iter(self._weights.values())).device, {}
         for owner, held in enumerate(kinds):
             for name, (shape, dtype) in held.items():
                 # A count of steps lies on the CPU, whose group takes it there.
                 whole = own[name].to(device) if owner == self._rank else torch.empty(shape, dtype=dtype, device=device)
-                dist.broadcast(whole, src=owner)
+                self._tell(whole, owner)
                 # Who writes has room for its own share on the device, not for all of them.
                 found[name] = whole.new_empty(0) if self._rank else whole if owner == 0 else whole.cpu()
         return found

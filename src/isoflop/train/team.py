@@ -65,14 +65,16 @@ def laid_out(recipe: Recipe, world: int) -> Layout:
     if refused := refusal(recipe, planned):
         raise UsageError(f"recipe: {refused}")
     copies = planned.replicas if planned.sharding in {"zero2", "zero3"} else 1
-    if world % copies:
-        raise UsageError(f"recipe: layout.replicas is {copies}, which does not divide the {world} processes started")
-    if recipe.sequences % world:
+    if world % (copies * planned.tensor):
+        degrees = " x ".join(f"{name} {n}" for name, n in (("tensor", planned.tensor), ("replicas", copies)) if n > 1)
+        raise UsageError(f"recipe: layout has {degrees}, which does not divide the {world} processes started")
+    sharing = world // planned.tensor
+    if recipe.sequences % sharing:
         raise UsageError(
-            f"recipe: batch_tokens are {recipe.sequences} sequences, which {world} processes cannot share evenly; "
-            f"take a multiple of {world * row.text}, or another number of processes"
+            f"recipe: batch_tokens are {recipe.sequences} sequences, which {sharing} processes cannot share evenly; "
+            f"take a multiple of {sharing * row.text}, or another number of processes"
         )
-    share = recipe.sequences // world
+    share = recipe.sequences // sharing
     at_once = min(share, planned.micro_batch if recipe.micro_tokens is None else recipe.micro_tokens // row.text)
     return Layout(
         sharding=planned.sharding,
@@ -80,6 +82,7 @@ def laid_out(recipe: Recipe, world: int) -> Layout:
         devices=world,
         micro_batch=at_once,
         sequence=planned.sequence,
+        tensor=planned.tensor,
         replicas=copies,
         accumulation=-(-share // at_once),
     )
@@ -91,11 +94,22 @@ class Team:
     Attributes:
         rank: of this one.
         world: how many there are.
+        tensor: how many of them take the same rows of a batch, with a cut of every matrix each.
         layout: how the model lies on them; None on one.
     """
 
-    rank, world = 0, 1
+    rank, world, tensor = 0, 1, 1
     layout: Layout | None = None
+
+    @property
+    def data_rank(self) -> int:
+        """Whose rows of a batch this one takes: those with a cut of the same matrices stand beside each other."""
+        return self.rank // self.tensor
+
+    @property
+    def data_world(self) -> int:
+        """Among how many a batch is shared."""
+        return self.world // self.tensor
 
     @property
     def leads(self) -> bool:
@@ -111,7 +125,7 @@ class Team:
         return flag
 
     def total(self, *values: float) -> list[float]:
-        """Sums over all of them."""
+        """Sums over all that share a batch."""
         return list(values)
 
     def share(self, batch: Batch) -> Batch:
