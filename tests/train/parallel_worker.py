@@ -5,7 +5,8 @@ They find each other by what torchrun would set. What the first of them saw goes
 
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext, suppress
+from contextlib import contextmanager, suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +36,7 @@ class Case(Struct, frozen=True, kw_only=True):
     Attributes:
         stop: after so many steps; None trains to the end.
         broken: what each process adds up with the others, it keeps to itself.
+        backend: of torch.compile, in place of the usual one.
     """
 
     name: str
@@ -42,6 +44,7 @@ class Case(Struct, frozen=True, kw_only=True):
     folder: str
     stop: int | None = None
     broken: bool = False
+    backend: str | None = None
 
 
 def main() -> None:
@@ -73,11 +76,20 @@ def losses(case: Case) -> list[float]:
     def stop() -> bool:
         return case.stop is not None and steps >= case.stop
 
-    with suppress(StoppedError), broken() if case.broken else nullcontext():
+    with suppress(StoppedError), broken() if case.broken else compiling(case.backend):
         run = train(case.recipe, folder=Path(case.folder), on_event=hear, should_stop=stop)
         assert run.loss_nats is not None
         seen.append(run.loss_nats)
     return seen
+
+
+@contextmanager
+def compiling(backend: str | None) -> Iterator[None]:
+    """With another compiler than the usual one."""
+    with pytest.MonkeyPatch.context() as patch:
+        if backend is not None:
+            patch.setattr(torch, "compile", partial(torch.compile, backend=backend))
+        yield
 
 
 @contextmanager

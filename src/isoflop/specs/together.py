@@ -26,23 +26,20 @@ def _of_layout(recipe: Recipe, layout: Layout) -> str:
         return ""
     if recipe.optimizer.name == "muon":
         return f'Muon needs whole matrices, and tensor {layout.tensor} cuts them; take "adamw", or leave tensor out'
-    if isinstance(recipe.model, Decoder):
-        cut = {"heads": recipe.model.heads, "kv_heads": recipe.model.kv_heads, "hidden": recipe.model.hidden}
-        if odd := [f"{name} {count}" for name, count in cut.items() if count % layout.tensor]:
-            return f"layout with tensor {layout.tensor}, which does not divide {', '.join(odd)}"
+    if not isinstance(recipe.model, Decoder) or recipe.model.experts:
+        return f"layout with tensor {layout.tensor}, but of models only dense decoders are cut so far"
+    if recipe.compile is True:
+        return f"compile = true with tensor {layout.tensor} is not supported; leave one of them out"
+    cut = {"heads": recipe.model.heads, "kv_heads": recipe.model.kv_heads, "hidden": recipe.model.hidden}
+    if odd := [f"{name} {count}" for name, count in cut.items() if count % layout.tensor]:
+        return f"layout with tensor {layout.tensor}, which does not divide {', '.join(odd)}"
     return ""
 
 
 def _of_recipe(recipe: Recipe) -> str:
     how = "on several processes"
-    if not isinstance(recipe.model, Decoder):
-        return f"an {recipe.family} is trained by one process so far; several train decoders"
-    if recipe.model.experts:
-        return "a mixture of experts is trained by one process so far; several train dense decoders"
     if recipe.optimizer.name not in {"adamw", "muon"}:
         return f'optimizer "{recipe.optimizer.name}" {how} is not supported; take "adamw"'
-    if recipe.compile is True:
-        return f"compile = true {how} is not supported; leave it out"
     if recipe.precision in {"fp16", "fp8"}:
         return f'precision = "{recipe.precision}" {how} is not supported; take "bf16"'
     return ""

@@ -17,7 +17,7 @@ from isoflop.data.batch import Batch
 from isoflop.errors import InputError, UsageError
 from isoflop.specs.engine import Engine
 from isoflop.specs.recipe import Recipe
-from isoflop.train import precision, sharded, task
+from isoflop.train import compiled, precision, sharded, task
 from isoflop.train.engine import settle
 from isoflop.train.learner import Learner
 from isoflop.train.optim import Updater
@@ -35,7 +35,7 @@ class ParallelLearner(Learner):
     """
 
     def __init__(self, recipe: Recipe, *, peak_learning_rate: float, team: Ranks, engine: Engine | None = None) -> None:
-        self.team = team
+        self.team, self.recipe = team, recipe
         settled = engine or team.first(lambda: settle(recipe, team.device))
         super().__init__(recipe, peak_learning_rate=peak_learning_rate, engine=self._fitting(settled))
 
@@ -49,7 +49,9 @@ class ParallelLearner(Learner):
             raise UsageError(
                 f'recipe: precision "{engine.precision}" on several processes is not supported; say "bf16"'
             )
-        return structs.replace(engine, compiled=False, rows=min(engine.rows, self.team.layout.micro_batch))
+        # "auto" does not compile: a compiler that fails on one of them could not be done without on the others.
+        compiles = engine.compiled and self.recipe.compile is True
+        return structs.replace(engine, compiled=compiles, rows=min(engine.rows, self.team.layout.micro_batch))
 
     def _make(self, engine: Engine) -> None:
         self.engine, layout = engine, self.team.layout
@@ -62,7 +64,9 @@ class ParallelLearner(Learner):
             else Updater(self.model, self.recipe, peak_learning_rate=self.peak_learning_rate)
         )
         self._parameters = list(self.model.parameters())
-        self.scaler, self._cold = None, False
+        self.scaler, self._cold = None, engine.compiled
+        if engine.compiled:
+            compiled.compile_blocks(self.model)
 
     @property
     def judged(self) -> nn.Module:
@@ -71,7 +75,10 @@ class ParallelLearner(Learner):
 
     def _accumulated(self, batch: Batch, notes: list[str]) -> float:
         """Nothing gives way here: a rank that took its batch again would leave the others waiting."""
-        return self._gradients(batch)
+        with compiled.quietly() if self._cold else nullcontext():
+            loss_nats = self._gradients(batch)
+        self._cold = False
+        return loss_nats
 
     def _gradients(self, batch: Batch) -> float:
         """In parts, each weighted by its share of what all ranks say; torch averages over the ranks, hence `world`."""
@@ -138,8 +145,10 @@ class ParallelLearner(Learner):
             UsageError: several processes cannot compute as it was begun.
         """
         if engine is not None:
-            self.engine = self._fitting(engine)
+            before, self.engine = self.engine, self._fitting(engine)
             precision.check(self.engine.precision, self.device)
+            if before.compiled and not self.engine.compiled:  # the compiler had failed when it was saved
+                compiled.uncompile(self.model)
         self.load_weights(tensors.get("model", {}))
         weights, states, random = self._weights(), {}, {}
         for name, whole in self._received(tensors.get("optimizer", {})):

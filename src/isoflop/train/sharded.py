@@ -21,7 +21,7 @@ from torch.distributed.tensor import DTensor, distribute_tensor
 from torch.nn.parallel import DistributedDataParallel
 from torch.nn.utils import get_total_norm
 
-from isoflop.model.build import build
+from isoflop.model.build import Model, build
 from isoflop.model.decoder import Decoder
 from isoflop.model.initial import first_weight
 from isoflop.model.parametrise import parametrise
@@ -29,6 +29,7 @@ from isoflop.model.rotary import rotary_table
 from isoflop.specs.layout import Layout
 from isoflop.specs.parametrisation import scales
 from isoflop.specs.recipe import Recipe
+from isoflop.train.compiled import blocks
 from isoflop.train.cut import Cut
 from isoflop.train.optim import Updater
 from isoflop.train.parallel import Ranks
@@ -43,7 +44,7 @@ def is_sharded(layout: Layout) -> bool:
     return layout.sharding in {"zero2", "zero3"}
 
 
-def laid(recipe: Recipe, team: Ranks) -> tuple[Decoder, Through, nn.Module]:
+def laid(recipe: Recipe, team: Ranks) -> tuple[Model, Through, nn.Module]:
     """The model, the door everything goes through, and the same door for training.
 
     A sharded or cut model is made without weights. Each rank then draws the first weights in the order of one process
@@ -60,20 +61,20 @@ def laid(recipe: Recipe, team: Ranks) -> tuple[Decoder, Through, nn.Module]:
         _draw(model, recipe, team.cut)
     else:
         whole = build(recipe.model, seed=recipe.seed, device=team.device, recompute=recipe.recompute)
-        assert isinstance(whole, Decoder)
         model, door = whole, Through(whole)
-    parametrise(model, scales(recipe.parametrisation, recipe.model))
+    if isinstance(model, Decoder):  # no other has rules
+        parametrise(model, scales(recipe.parametrisation, recipe.model))
     return model, door, door if sharded else _replicated(door, team)
 
 
-def _in_shares(recipe: Recipe, team: Ranks) -> Decoder:
+def _in_shares(recipe: Recipe, team: Ranks) -> Model:
     """Without weights, cut and its blocks sharded where the layout says so."""
     model = build(recipe.model, seed=recipe.seed, device="meta", recompute=recipe.recompute)
-    assert isinstance(model, Decoder)
     if team.cut is not None:
+        assert isinstance(model, Decoder)
         team.cut.apply(model)
     if is_sharded(team.layout):
-        for block in model.blocks:
+        for block in list(blocks(model)):
             fully_shard(block, mesh=_data(team), reshard_after_forward=team.layout.sharding == "zero3")
     return model
 
@@ -100,13 +101,15 @@ def data_group(team: Ranks) -> dist.ProcessGroup | None:
 
 
 @torch.no_grad()
-def _draw(model: Decoder, recipe: Recipe, cut: Cut | None) -> None:
-    a, generator = model.spec, torch.Generator().manual_seed(recipe.seed)
-    model.table.copy_(rotary_table(a.context, a.head_size, a.rope_theta, a.rope_scaling))
+def _draw(model: Model, recipe: Recipe, cut: Cut | None) -> None:
+    generator = torch.Generator().manual_seed(recipe.seed)
+    if isinstance(model, Decoder):
+        a = model.spec
+        model.table.copy_(rotary_table(a.context, a.head_size, a.rope_theta, a.rope_scaling))
     shapes = whole_shapes(recipe)
     for name, weight in model.named_parameters():
         whole = torch.empty(shapes[name])
-        first_weight(a, name, whole, generator)
+        first_weight(model.spec, name, whole, generator)
         piece = cut.piece(name, whole) if cut is not None else whole
         weight.copy_(share_of(piece.to(weight.device), weight))
 
