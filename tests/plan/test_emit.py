@@ -8,6 +8,7 @@ from typing import Any
 
 import msgspec
 import pytest
+from msgspec.structs import replace
 
 from isoflop.count.memory_peak import memory
 from isoflop.count.parameters import parameters
@@ -188,6 +189,10 @@ def test_what_is_said_of_a_recipe_is_what_the_trainer_does_with_it(plan: PlanFil
     with pytest.raises(UsageError, match="pipeline 2"):
         laid_out(piped, plan.count)
     assert len(limits(piped)) == len(limits(flat)) + 1
+    assert flat.layout is not None
+    cut = replace(flat, layout=replace(flat.layout, tensor=2))
+    assert laid_out(cut, plan.count).tensor == 2
+    assert any("more memory than was planned" in line for line in limits(cut))
 
 
 @pytest.mark.parametrize(

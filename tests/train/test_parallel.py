@@ -31,6 +31,7 @@ ROOT = Path(__file__).parents[2]
 STEPS = 8
 NEAR = 1e-5  # nats
 APART = 1e-4
+_LONG_S = 600  # until something hangs; a busy machine may stand still for a minute
 
 
 def layout(sharding: Sharding, *, replicas: int = 1, **others: int) -> Layout:
@@ -82,15 +83,12 @@ def told(recipe: Recipe, tmp_path_factory: pytest.TempPathFactory) -> Told:
     spans = {"model": T5, "batch_tokens": text, "n_tokens": STEPS * text}
     kinds |= {
         "unequal": replace(kinds["zero3"], objective=prefix),
-        "unequal ddp": replace(kinds["ddp"], objective=prefix),
         "muon": replace(kinds["zero1"], optimizer=Optimizer(name="muon", learning_rate=3e-3)),
         "recomputed, tied": replace(kinds["zero3"], recompute="full", model=replace(MODEL, tied=True, layers=2)),
         "encoder": replace(kinds["zero3"], model=ENCODER),
-        "encoder-decoder": replace(kinds["zero3"], **spans),
-        "encoder-decoder, ddp": replace(kinds["ddp"], **spans),
+        "encoder-decoder": replace(kinds["ddp"], **spans),
         # The loss that balances experts is of each part: one process takes as many at once as each of several.
         "mixture": replace(kinds["zero3"], model=MIXTURE, micro_tokens=CONTEXT),
-        "mixture, ddp": replace(kinds["ddp"], model=MIXTURE, micro_tokens=CONTEXT),
         "bf16": replace(kinds["zero3"], precision="bf16"),
         "tensor, recomputed": replace(kinds["tensor"], recompute="selective"),
     }
@@ -143,7 +141,7 @@ def _started(world: int, cases: list[Case], folder: Path) -> dict[str, list[floa
         for rank in range(world)
     ]
     try:
-        assert [each.wait(timeout=120) for each in started] == [0] * world
+        assert [each.wait(timeout=_LONG_S) for each in started] == [0] * world
     finally:
         for each in started:
             each.kill()
@@ -183,8 +181,7 @@ def test_two_and_four_processes_have_the_losses_of_one(told: Told, name: str) ->
 
 
 OTHERS = [
-    "unequal", "unequal ddp", "recomputed, tied", "encoder", "encoder-decoder", "encoder-decoder, ddp", "mixture",
-    "mixture, ddp", "tensor, recomputed",
+    "unequal", "recomputed, tied", "encoder", "encoder-decoder", "mixture", "tensor, recomputed",
 ]  # fmt: skip
 
 
@@ -304,7 +301,7 @@ def test_a_worker_killed_under_torchrun_is_started_again_and_the_run_ends_as_if_
     torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", "--max-restarts=1"]
     ran = subprocess.run(
         [*torchrun, str(tmp_path / "trainer.py"), str(tmp_path / "recipe.toml"), str(tmp_path)],
-        cwd=ROOT, capture_output=True, text=True, timeout=120, env={**os.environ, "OMP_NUM_THREADS": "1"},
+        cwd=ROOT, capture_output=True, text=True, timeout=_LONG_S, env={**os.environ, "OMP_NUM_THREADS": "1"},
     )  # fmt: skip
     assert ran.returncode == 0, ran.stderr
     assert (tmp_path / "killed").exists()
@@ -321,7 +318,7 @@ import torch
 from isoflop.train import session
 usual = session.Session._step
 def step(self, learner):
-    if self.counters.step == 2 and os.environ["RANK"] == "FULL":
+    if self.counters.step == 2 and os.environ["RANK"] == "0":
         raise torch.OutOfMemoryError("CUDA out of memory")
     return usual(self, learner)
 session.Session._step = step
@@ -330,13 +327,10 @@ main()
 """
 
 
-@pytest.mark.parametrize("full", [0, 1])
-def test_where_the_memory_of_one_runs_out_all_end_with_6_and_its_sentence(
-    recipe: Recipe, full: int, tmp_path: Path
-) -> None:
-    """The first keeps the store in which the others look for the reason, so both cases are cases."""
+def test_where_the_memory_of_one_runs_out_all_end_with_6_and_its_sentence(recipe: Recipe, tmp_path: Path) -> None:
+    """Of the first, which keeps the store in which the others look for the reason."""
     record.write_recipe(tmp_path, replace(recipe, layout=LAYOUTS["zero3"]))
-    (tmp_path / "trainer.py").write_text(_FULL.replace("FULL", str(full)))
+    (tmp_path / "trainer.py").write_text(_FULL)
     port = _port()
     begin = [sys.executable, str(tmp_path / "trainer.py"), "train", str(tmp_path / "recipe.toml"), "--name", "run"]
     started = [
@@ -346,10 +340,10 @@ def test_where_the_memory_of_one_runs_out_all_end_with_6_and_its_sentence(
         )
         for rank in range(2)
     ]  # fmt: skip
-    said = [each.communicate(timeout=120)[1] for each in started]
+    said = [each.communicate(timeout=_LONG_S)[1] for each in started]
     assert [each.returncode for each in started] == [6, 6], said
     assert all("memory ran out at step 2" in text.splitlines()[-1] for text in said)
-    assert f"process {full} of 2" in said[1 - full]
+    assert "process 0 of 2: " in said[1]
     run = store.read(tmp_path / "run")
     assert run is not None
     assert run.status == "failed"
@@ -360,7 +354,7 @@ def test_on_several_processes_the_command_refuses_with_one_sentence_and_2(recipe
     record.write_recipe(tmp_path, replace(recipe, layout=layout("zero3", pipeline=2)))
     ran = subprocess.run(
         [sys.executable, "-m", "isoflop", "train", str(tmp_path / "recipe.toml"), "--runs-dir", str(tmp_path)],
-        cwd=tmp_path, capture_output=True, text=True, timeout=60, env=_environment(0, 2, _port()),
+        cwd=tmp_path, capture_output=True, text=True, timeout=_LONG_S, env=_environment(0, 2, _port()),
     )  # fmt: skip
     assert ran.returncode == 2
     assert ran.stderr.count("\n") == 1

@@ -20,6 +20,10 @@ RECIPE = "recipe.toml"
 FILES: dict[Target, str] = {"torchrun": "job.sh", "slurm": "job.sbatch", "skypilot": "job.yaml", "recipe": RECIPE}
 _PORT = 29500
 _ELSEWHERE = f"On one device `isoflop train {RECIPE}` trains the same model, if it fits there."
+_WHOLE = (
+    "NOTE: of a tensor-parallel layout `isoflop train` keeps embedding, head and norms whole on every device, and so "
+    "needs more memory than was planned."
+)
 _SPARE = 1.1  # of a time limit over the plan's slowest: a job that ends a minute early loses its place in the queue
 
 
@@ -71,7 +75,8 @@ def limits(recipe: Recipe) -> list[str]:
     planned = f"Planned: {describe(layout)}."
     if refused := refusal(recipe, layout):
         return [planned, f"NOT YET: `isoflop train` refuses this on several processes: {refused}.", _ELSEWHERE]
-    return [planned, _ELSEWHERE]
+    kept = [_WHOLE] if layout.tensor > 1 else []
+    return [planned, *kept, _ELSEWHERE]
 
 
 def describe(layout: Layout) -> str:
