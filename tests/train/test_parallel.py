@@ -24,8 +24,9 @@ from isoflop.specs.optimizer import Optimizer
 from isoflop.specs.recipe import Recipe
 from isoflop.specs.saving import Saving
 from isoflop.train import journal, record, store
+from isoflop.train.parallel import own_number
 from isoflop.train.sharded import owners
-from isoflop.train.team import laid_out, place
+from isoflop.train.team import Place, laid_out, place
 
 ROOT = Path(__file__).parents[2]
 STEPS = 8
@@ -232,11 +233,20 @@ def test_owners_share_the_weights_of_a_model_about_equally() -> None:
 
 def test_an_environment_without_ranks_is_one_process() -> None:
     assert (place({}).rank, place({}).world) == (0, 1)
-    found = place({"RANK": "5", "WORLD_SIZE": "8", "LOCAL_RANK": "1"})
+    meeting = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "29500"}
+    found = place({"RANK": "5", "WORLD_SIZE": "8", "LOCAL_RANK": "1"} | meeting)
     assert (found.rank, found.world, found.local) == (5, 8, 1)
     for wrong in ({"RANK": "2", "WORLD_SIZE": "2"}, {"RANK": "-1", "WORLD_SIZE": "2"}, {"WORLD_SIZE": "many"}):
         with pytest.raises(UsageError, match="place among processes"):
             place(wrong)
+    with pytest.raises(UsageError, match="no MASTER_PORT, where processes meet"):
+        place({"RANK": "0", "WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1"})
+
+
+def test_a_machine_with_fewer_gpus_than_processes_is_told_how_many_to_start() -> None:
+    assert own_number(Place(rank=11, world=16, local=3), gpus=4) == 3
+    with pytest.raises(UsageError, match="--nproc-per-node=4"):
+        own_number(Place(rank=4, world=8, local=4), gpus=4)
 
 
 @pytest.mark.parametrize(

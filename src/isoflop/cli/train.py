@@ -98,10 +98,10 @@ def run_recipe(recipe: Recipe, folder: Path, output: Output, *, sinks: tuple[str
         from isoflop.train.meter import measure_matmul
 
         device = pick_device(recipe)
-        if device.type == "cuda" and here.world > 1:
-            import torch
+        if here.world > 1:
+            from isoflop.train.parallel import own_device
 
-            torch.cuda.set_device(here.local)
+            own_device(recipe, here)
         peak = measure_matmul(
             threads=recipe.threads, precision=metered(settle(recipe, device).precision), device=device.type
         )

@@ -41,5 +41,5 @@ def _of_recipe(recipe: Recipe) -> str:
     if recipe.optimizer.name not in {"adamw", "muon"}:
         return f'optimizer "{recipe.optimizer.name}" {how} is not supported; take "adamw"'
     if recipe.precision in {"fp16", "fp8"}:
-        return f'precision = "{recipe.precision}" {how} is not supported; take "bf16"'
+        return f'precision = "{recipe.precision}" {how} is not supported; take "bf16" or "fp32"'
     return ""

@@ -21,7 +21,7 @@ from torch import Tensor
 from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
 
 from isoflop.data.batch import Batch
-from isoflop.errors import IsoflopError, PreemptedError, StoppedError
+from isoflop.errors import IsoflopError, PreemptedError, StoppedError, UsageError
 from isoflop.specs.architecture import Decoder
 from isoflop.specs.engine import Engine
 from isoflop.specs.layout import Layout
@@ -132,10 +132,7 @@ def joined(recipe: Recipe, place: Place) -> Iterator[Ranks]:
         PreemptedError: another process has ended, or does not answer.
     """
     layout = laid_out(recipe, place.world)
-    device = pick_device(recipe)
-    if device.type == "cuda":
-        device = torch.device("cuda", place.local)
-        torch.cuda.set_device(device)
+    device = own_device(recipe, place)
     team, ours = Ranks(place, device=device, layout=layout), not dist.is_initialized()
     with team.answering():
         if ours:
@@ -159,6 +156,33 @@ def joined(recipe: Recipe, place: Place) -> Iterator[Ranks]:
             team.farewell.end()
         if ours:
             dist.destroy_process_group()
+
+
+def own_device(recipe: Recipe, place: Place) -> torch.device:
+    """What this process trains on, and from now on means by "cuda".
+
+    Raises:
+        UsageError: this machine has fewer GPUs than processes.
+    """
+    device = pick_device(recipe)
+    if device.type == "cuda":
+        device = torch.device("cuda", own_number(place, gpus=torch.cuda.device_count()))
+        torch.cuda.set_device(device)
+    return device
+
+
+def own_number(place: Place, *, gpus: int) -> int:
+    """Of this process's GPU.
+
+    Raises:
+        UsageError: the machine has none for it.
+    """
+    if place.local >= gpus:
+        raise UsageError(
+            f"process {place.rank} is number {place.local}, counted from 0, of a machine with {gpus} "
+            f"GPU{'s' if gpus > 1 else ''}; start torchrun with --nproc-per-node={gpus}"
+        )
+    return place.local
 
 
 def _mesh(layout: Layout, device: torch.device) -> DeviceMesh | None:

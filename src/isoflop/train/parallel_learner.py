@@ -47,7 +47,7 @@ class ParallelLearner(Learner):
         """
         if engine.precision in {"fp16", "fp8"}:
             raise UsageError(
-                f'recipe: precision "{engine.precision}" on several processes is not supported; say "bf16"'
+                f'recipe: precision "{engine.precision}" on several processes is not supported; say "bf16" or "fp32"'
             )
         # "auto" does not compile: a compiler that fails on one of them could not be done without on the others.
         compiles = engine.compiled and self.recipe.compile is True

@@ -24,6 +24,9 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 
+_MEETING = ("MASTER_ADDR", "MASTER_PORT")
+
+
 class Place(Struct, frozen=True, kw_only=True):
     """Which process of a launch this is, as torchrun and Slurm's wrappers around it say it.
 
@@ -42,13 +45,18 @@ def place(environment: Mapping[str, str] = os.environ) -> Place:
     """Out of RANK, WORLD_SIZE and LOCAL_RANK; one process alone where they are not set.
 
     Raises:
-        UsageError: they are no numbers, or do not go together.
+        UsageError: they are no numbers, or do not go together, or nothing says where the processes meet.
     """
     found = {name: environment.get(name, usual) for name, usual in (("RANK", "0"), ("WORLD_SIZE", "1"))}
     found["LOCAL_RANK"] = environment.get("LOCAL_RANK", found["RANK"])
     said = " ".join(f"{name}={value}" for name, value in found.items())
     if not all(value.isdigit() for value in found.values()) or not int(found["RANK"]) < int(found["WORLD_SIZE"]):
         raise UsageError(f"environment: {said} is no place among processes; start them with torchrun, or unset these")
+    if found["WORLD_SIZE"] != "1" and (lacks := [name for name in _MEETING if not environment.get(name)]):
+        raise UsageError(
+            f"environment: {said}, but no {' and no '.join(lacks)}, where processes meet; start them with torchrun, or "
+            "unset WORLD_SIZE to train on one"
+        )
     return Place(rank=int(found["RANK"]), world=int(found["WORLD_SIZE"]), local=int(found["LOCAL_RANK"]))
 
 
