@@ -23,7 +23,8 @@ from isoflop.specs.recipe import Recipe
 from isoflop.specs.run import Run
 from isoflop.train import store
 from isoflop.train.choose import choose_workers, decide
-from isoflop.train.sweep import SweepEvent, run_id, sweep
+from isoflop.train.places import run_id
+from isoflop.train.sweep import SweepEvent, sweep
 
 CONTEXT = 32
 BATCH = 8 * CONTEXT
