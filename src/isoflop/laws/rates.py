@@ -18,7 +18,7 @@ from isoflop.errors import FitError
 from isoflop.specs.interval import Interval
 
 SLOPE, SLOPE_SD = -1 / 3, 0.1
-NOISE = 0.003  # of log loss, between seeds, where nobody has measured it: our ladders of 20k to 100k parameters (LOG.md)
+NOISE = 0.003  # of log loss, between seeds, before there are any: our ladders of 20k to 100k parameters (LOG.md)
 _LEAST_CURVATURE = 0.01  # of log loss, per squared e-fold of rate: a bowl flatter than that has no lowest point
 
 
@@ -142,6 +142,6 @@ def _told(best: BestRate) -> str:
     tried = [run.learning_rate for run in best.tried]
     end = min(tried) if best.edge == "smallest" else max(tried)
     return (
-        f"{best.n_params:,.0f} parameters: the best learning rate, {end:.3g}, is the {best.edge} tried; the optimum may "
-        "lie beyond. Try more: --set swept_rates=7"
+        f"{best.n_params:,.0f} parameters: the best learning rate, {end:.3g}, is the {best.edge} tried; the optimum "
+        "may lie beyond. Try more: --set swept_rates=7"
     )

@@ -103,9 +103,7 @@ def proof(layout: Layout, ground: Ground, rate: Rate) -> Recipe:
     return replace(run, name=f"proof-{_name(size, point)}", evaluations=5)
 
 
-def _alone(
-    plan: LadderPlan, size: Size, point: Point, rate: float, ground: Ground, *, seed: int, role: Role
-) -> Recipe:
+def _alone(plan: LadderPlan, size: Size, point: Point, rate: float, ground: Ground, *, seed: int, role: Role) -> Recipe:
     """A run of its own that equals a branch of that length to the bit."""
     schedule = Schedule(
         warmup_fraction=size.warmup_steps / point.steps, cooldown_fraction=point.cooldown_steps / point.steps

@@ -8,6 +8,7 @@ arXiv:2405.18392). All work is 6 N D.
 import math
 from collections.abc import Iterator, Sequence
 from functools import cached_property
+from itertools import pairwise
 
 from msgspec import Struct
 from msgspec.structs import replace
@@ -155,10 +156,10 @@ def laid(plan: LadderPlan) -> Layout:
         wanted = (sizes[0].n_params if sizes else plan.smallest_params) * plan.size_step**i
         model = rules.model_of(wanted, vocabulary=vocabulary, context=context, layers=plan.layers, after=before)
         sizes.append(_size(plan, model, plan.ratios))
-    if any(b.n_params < 1.1 * a.n_params for a, b in zip(sizes, sizes[1:], strict=False)):
+    if any(b.n_params < 1.1 * a.n_params for a, b in pairwise(sizes)):
         raise InfeasibleError(
-            f"sizes {', '.join(f'{size.n_params:,}' for size in sizes)}: neighbours are one model in widths of 4; raise "
-            "size_step or the budget"
+            f"sizes {', '.join(f'{size.n_params:,}' for size in sizes)}: neighbours are one model in widths of 4; "
+            "raise size_step or the budget"
         )
     return Layout(plan=plan, vocabulary=vocabulary, context=context, sizes=tuple(sizes), proof=_proof(plan, sizes))
 
@@ -188,9 +189,9 @@ def of_budget(plan: LadderPlan, budget_flop: float) -> Layout:
         n_params *= 1.02
     if best is None:
         raise InfeasibleError(
-            f"a budget of {budget_flop:.3g} FLOP is too small for {plan.sizes} sizes of {len(plan.ratios)} lengths, their "
-            f"rates, seeds and the kept-out run: the smallest costs {_up(least):.3g} FLOP. Fewer sizes, ratios or seeds "
-            "cost less (--set sizes=3)"
+            f"a budget of {budget_flop:.3g} FLOP is too small for {plan.sizes} sizes of {len(plan.ratios)} lengths, "
+            f"their rates, seeds and the kept-out run: the smallest costs {_up(least):.3g} FLOP. Fewer sizes, ratios "
+            "or seeds cost less (--set sizes=3)"
         )
     return best
 
@@ -255,9 +256,7 @@ def _proof(plan: LadderPlan, sizes: Sequence[Size]) -> Size:
     work = plan.held_out * dearest
     n_params = math.sqrt(work / (6 * plan.tokens_per_param * plan.middle_ratio))
     last = sizes[-1].model
-    model = rules.model_of(
-        n_params, vocabulary=last.vocabulary, context=last.context, layers=plan.layers, after=last
-    )
+    model = rules.model_of(n_params, vocabulary=last.vocabulary, context=last.context, layers=plan.layers, after=last)
     total = parameters(model).total
     tokens = work / (6 * total)
     return _size(plan, model, (tokens / (plan.tokens_per_param * total),), n_tokens=tokens)

@@ -1,4 +1,4 @@
-"""What a ladder of trunks and branches is asked to be: the table of a `ladder.toml`, every rule of it open to change."""
+"""What a ladder of trunks and branches is asked to be: a `ladder.toml`, every rule of it open to change."""
 
 from itertools import pairwise
 from typing import Literal, TypeAlias
