@@ -16,6 +16,7 @@ REFERENCE_BATCH = 2048 * 160.0  # tokens
 LEAST_VOCABULARY = 264  # 256 bytes, the end of text, and a few merges
 LEAST_WIDTH = 24
 LEAST_LAYERS = 2
+LEAST_PARAMS = 1000
 _CONTEXTS = ((3e6, 128), (3e7, 512), (1e8, 1024), (math.inf, 2048))
 EMBEDDED = 1 / 3  # of the parameters, at most
 _MEMORY = 5.0  # memories of AdamW's second moment in the shortest run

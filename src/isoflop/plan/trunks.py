@@ -20,6 +20,14 @@ from isoflop.specs.architecture import Decoder
 from isoflop.specs.ladder_plan import LadderPlan
 
 
+SPAN = 10.0  # of a law's sizes: `laws.lint` warns below
+SHARES = (1.0, 0.9, 0.8, 0.7, 0.6)  # of that span, in logs, where the budget pays no more
+LEAST_STEP = 1.25
+ENOUGH = 0.75  # of the budget, for a wider span to be preferred to a dearer ladder
+FINE = 1.02
+LARGEST = 1e11  # parameters
+
+
 class Point(Struct, frozen=True, kw_only=True):
     """One length of one size.
 
@@ -148,12 +156,13 @@ def laid(plan: LadderPlan) -> Layout:
     """
     if plan.smallest_params is None:
         raise UsageError("ladder plan: give a budget, or smallest_params")
+    step = plan.size_step or SPAN ** (1 / (plan.sizes - 1))
     vocabulary = plan.vocabulary or rules.vocabulary(plan.smallest_params)
     context = plan.context or rules.context(plan.smallest_params)
     sizes: list[Size] = []
     for i in range(plan.sizes):
         before = sizes[-1].model if sizes else None
-        wanted = (sizes[0].n_params if sizes else plan.smallest_params) * plan.size_step**i
+        wanted = (sizes[0].n_params if sizes else plan.smallest_params) * step**i
         model = rules.model_of(wanted, vocabulary=vocabulary, context=context, layers=plan.layers, after=before)
         sizes.append(_size(plan, model, plan.ratios))
     if any(b.n_params < 1.1 * a.n_params for a, b in pairwise(sizes)):
@@ -165,28 +174,26 @@ def laid(plan: LadderPlan) -> Layout:
 
 
 def of_budget(plan: LadderPlan, budget_flop: float) -> Layout:
-    """The ladder whose smallest size makes it cost the budget, within a per cent or below.
+    """The ladder whose smallest size makes it cost the budget, or a little less where widths do not allow more.
+
+    Of those that use most of it, where the plan leaves the step between sizes open, the one with the widest span.
 
     Raises:
         InfeasibleError: the smallest ladder costs more; the message says how much.
     """
     if not 0 < budget_flop < math.inf:
         raise UsageError(f"budget {budget_flop:g}: must be positive and finite")
-    best, least = None, math.inf
-    n_params = 3000.0
-    while n_params < 1e11:
-        try:
-            found = laid(replace(plan, smallest_params=n_params))
-        except InfeasibleError:
-            found = None
-        if found is not None:
+    widest = SPAN ** (1 / (plan.sizes - 1))
+    steps = [plan.size_step] if plan.size_step else [max(LEAST_STEP, widest**share) for share in SHARES]
+    least, best = math.inf, None
+    for step in steps:
+        for found in _by_size(replace(plan, size_step=step), budget_flop):
             cost = found.compute_flop
             least = min(least, cost)
             if cost <= 1.01 * budget_flop and (best is None or cost > best.compute_flop):
                 best = found
-            if cost > 2 * budget_flop and (best is not None or least > 2 * budget_flop):
-                break
-        n_params *= 1.02
+        if best is not None and best.compute_flop >= ENOUGH * budget_flop:
+            return best
     if best is None:
         raise InfeasibleError(
             f"a budget of {budget_flop:.3g} FLOP is too small for {plan.sizes} sizes of {len(plan.ratios)} lengths, "
@@ -194,6 +201,21 @@ def of_budget(plan: LadderPlan, budget_flop: float) -> Layout:
             "or seeds cost less (--set sizes=3)"
         )
     return best
+
+
+def _by_size(plan: LadderPlan, budget_flop: float) -> Iterator[Layout]:
+    """Ladders from the smallest size up, until one costs twice the budget."""
+    n_params, grown = float(rules.LEAST_PARAMS), 1.5  # work grows as its square
+    while n_params < LARGEST:
+        try:
+            found = laid(replace(plan, smallest_params=n_params))
+        except InfeasibleError:
+            n_params *= FINE
+            continue
+        yield found
+        if found.compute_flop > 2 * budget_flop:
+            return
+        n_params *= FINE if found.compute_flop * grown**2 > budget_flop else grown
 
 
 def _up(flop: float) -> float:

@@ -19,13 +19,13 @@ class LadderPlan(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     Attributes:
         smallest_params: size of the first rung; None takes what the budget pays.
         sizes: number of sizes a law may see.
-        size_step: ratio of neighbouring ones.
+        size_step: ratio of neighbouring ones; None takes the widest that the budget pays, up to ten times in all.
         tokens_per_param: the D / N that `ratios` are multiples of.
         ratios: points of each size, rising.
         held_out: compute of the kept-out run over the dearest of the others.
         held_out_ratio: its D / N, as one of `ratios`; None takes their middle.
         seeds: runs of each point of the `seeded_sizes` smallest sizes, which tell the noise.
-        swept_rates: learning rates tried; 0 takes the published rule, and `optimizer.learning_rate` that number.
+        swept_rates: learning rates tried, more where the best is the last of them; 0 takes the published rule, and `optimizer.learning_rate` that number.
         swept_step: ratio of neighbouring ones.
         swept_sizes: where they are tried: the smallest ones, the last of them the middle of the ladder.
         swept_ratio: D / N of those runs, as one of `ratios`.
@@ -39,7 +39,7 @@ class LadderPlan(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     design: Design = "trunks"
     smallest_params: float | None = None
     sizes: int = 5
-    size_step: float = 1.5
+    size_step: float | None = None
     tokens_per_param: float = 20.0
     ratios: tuple[float, ...] = (0.5, 1.0, 2.0, 4.0, 8.0)
     held_out: float = 4.0
@@ -78,8 +78,8 @@ class LadderPlan(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
             if (value := getattr(self, name)) is not None and not 0 < value < float("inf"):
                 raise UsageError(f"ladder plan: {name} is {value}; it must be positive and finite")
         for name in ("size_step", "swept_step"):
-            if not 1 < getattr(self, name) < float("inf"):
-                raise UsageError(f"ladder plan: {name} is {getattr(self, name)}; it must exceed 1")
+            if (value := getattr(self, name)) is not None and not 1 < value < float("inf"):
+                raise UsageError(f"ladder plan: {name} is {value}; it must exceed 1")
         for name in ("cooldown_fraction", "designed_share"):
             if not 0 < getattr(self, name) < 1:
                 raise UsageError(f"ladder plan: {name} is {getattr(self, name)}; it is a share between 0 and 1")
