@@ -158,7 +158,7 @@ def _known(machine: Machine) -> Device | None:
 
 
 def _memory(machine: Machine) -> float:
-    from isoflop.train.examine import memory_of_machine
+    from isoflop.train.cores import memory_of_machine
 
     if machine.accelerators:
         return machine.accelerators[0].memory_bytes

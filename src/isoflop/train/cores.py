@@ -40,6 +40,23 @@ class Cores(Struct, frozen=True, kw_only=True):
         return [self.allowed[i * threads : (i + 1) * threads] for i in range(workers)]
 
 
+def memory_of_machine() -> tuple[float | None, float | None]:
+    """Memory of the machine or container and what is available of it, bytes; None where the system does not say."""
+    try:
+        lines = Path("/proc/meminfo").read_text().splitlines()
+    except OSError:
+        pages = "SC_PHYS_PAGES" in os.sysconf_names
+        return (float(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")) if pages else None), None
+    kib = {name: float(rest.split()[0]) * 1024 for name, _, rest in (line.partition(":") for line in lines)}
+    total, available = kib["MemTotal"], kib.get("MemAvailable", kib["MemFree"])
+    try:
+        limit = float(Path("/sys/fs/cgroup/memory.max").read_text())
+        used = float(Path("/sys/fs/cgroup/memory.current").read_text())
+    except (OSError, ValueError):
+        return total, available  # no container, or "max": no limit
+    return min(total, limit), max(0.0, min(available, limit - used))
+
+
 class Gpu(Struct, frozen=True, kw_only=True):
     """A GPU as the driver tells of it.
 

@@ -17,9 +17,8 @@ import msgspec
 
 from isoflop.errors import UsageError
 from isoflop.train import protocol
-from isoflop.train.cores import Gpu, cores, gpus
+from isoflop.train.cores import Gpu, cores, gpus, memory_of_machine
 from isoflop.train.environment import worker_environment
-from isoflop.train.examine import memory_of_machine
 from isoflop.train.executors import Asked, Inbox, settings
 from isoflop.train.protocol import Ready, Request
 

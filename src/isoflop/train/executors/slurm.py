@@ -110,28 +110,28 @@ class Job:
         if not isinstance(request, Train):
             raise UsageError("a Slurm job trains a run; measure speeds on a node, with the local executor")
         self._box, self._job = self._queue.job(request)
-        self._reader = threading.Thread(target=self._read, daemon=True)
+        self._reader = threading.Thread(target=self._read, args=(self._job,), daemon=True)
         self._reader.start()
 
-    def _read(self) -> None:
+    def _read(self, job: Any) -> None:
         """Pass the mail of one job on; None where it ends without the run's end."""
         offset, over = 0, False
         while True:
             lines = self._lines(offset)
             for line in lines:
                 offset += len(line)
-                if isinstance(message := protocol.messages.decode(line), Ready):
+                message = protocol.messages.decode(line)
+                if isinstance(message, Ready):
                     self.ready = message
-                if isinstance(message, Ended):
+                if isinstance(message, Ended) and message.status != "interrupted":
+                    self._queue.settle(job)
                     self._inbox.put((self, message))
-                    if message.status != "interrupted":
-                        return
-                else:
-                    self._inbox.put((self, message))
+                    return
+                self._inbox.put((self, message))
             if over and not lines:
                 self._inbox.put((self, None))
                 return
-            over = not self._queue.alive(self._job)
+            over = not self._queue.alive(job)
             time.sleep(_POLL_S)
 
     def _lines(self, offset: int) -> list[bytes]:
@@ -215,6 +215,11 @@ class Queue:
         job = self._executor.submit(Pilot(box, threads=self._asked.threads))
         files.write_json(box / _JOB, Submitted(job=job.job_id, cluster=self._cluster))
         return box, job
+
+    def settle(self, job: Any) -> None:
+        """The job is about to end; of one that is our own child, its process is waited for."""
+        if self._cluster == "local" and job._process is not None:
+            job._process.wait()
 
     def alive(self, job: Any) -> bool:
         """Whether it waits in the queue or runs."""
