@@ -31,6 +31,7 @@ def train(
     should_stop: Callable[[], bool] = never,
     peak_flop_per_s: float | None = None,
     sinks: Sequence[str] = (),
+    patient: bool = False,
 ) -> Run:
     """Train `recipe` in `folder`, or go on with it.
 
@@ -41,6 +42,7 @@ def train(
         should_stop: asked before every step; True saves and raises. SIGINT and SIGTERM do the same, unless the program
             has handlers of its own.
         peak_flop_per_s: as measured; without it the run has no MFU.
+        patient: another process that trains in the folder is waited for, not refused; its run may be ours, too.
         sinks: where the curve is shown besides the folder, each "NAME" or "NAME:SETTING"; see `outlet.asked`.
 
     Returns:
@@ -55,7 +57,7 @@ def train(
     shards = _open(recipe)
     recipe, ancestor = origin.resolved(recipe, folder=folder, shards=shards)
     key = recipe.key(data_sha256=shards.content_sha256)
-    with record.claimed(folder), listening() as wish:
+    with listening() as wish, record.claimed(folder, patient=lambda: patient and not (wish or should_stop())):
         if run := record.settled(folder, key=key):
             return run
         with reproducible(recipe):

@@ -41,6 +41,8 @@ class Place:
         steps: that it takes itself.
         step: where it stands, in its recipe's count.
         run: as last heard of.
+        begun_at: the step at which its worker took it up.
+        orderly: its worker was stopped and has saved.
         over: nothing is left to do, or it has been given up; `skipped` where that was so before the sweep.
     """
 
@@ -52,7 +54,8 @@ class Place:
         self.step = self.begins
         self.run: Run | None = None
         self.known = self.over = self.skipped = False
-        self.deaths = 0
+        self.begun_at = self.deaths = self.passed_over = 0
+        self.orderly = False
         self.tokens_per_s: float | None = None
         if trunk is not None:
             trunk.branches.append(self)

@@ -4,7 +4,8 @@ The state is what lies in the run folders. A sweep started again looks there: ru
 a run in the middle goes on from its checkpoint, and the answer is the same list.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Literal, TypeAlias
@@ -12,15 +13,17 @@ from typing import Literal, TypeAlias
 from msgspec import Struct
 
 from isoflop.errors import IsoflopError
+from isoflop.specs.recipe import Recipe
 from isoflop.specs.run import Run
-from isoflop.train import store
+from isoflop.train import executors, store
 from isoflop.train.branch import Rung
-from isoflop.train.cores import cores
-from isoflop.train.crew import Crew, Worker
+from isoflop.train.crew import Crew
 from isoflop.train.events import Event
+from isoflop.train.executors import Asked, Hand
 from isoflop.train.interrupt import listening
 from isoflop.train.lock import locked
 from isoflop.train.pace import Pace
+from isoflop.train.packing import Packing, needs_bytes
 from isoflop.train.places import Place, Places, check_threads
 from isoflop.train.protocol import Ended, Message, Told, Train
 
@@ -70,6 +73,9 @@ def sweep(
     threads: int,
     peak_flop_per_s: float | None,
     on_event: Callable[[SweepEvent], None],
+    executor: str = executors.USUAL,
+    settings: Mapping[str, str] | None = None,
+    per_gpu: int = 1,
 ) -> list[Run]:
     """Train every rung; what ended before is skipped, what was interrupted goes on.
 
@@ -84,6 +90,9 @@ def sweep(
         workers: processes at once.
         threads: of each; it must be every recipe's own, as it decides the last digits.
         peak_flop_per_s: of one worker while all are busy (`meter.Machine.peak`), for MFU.
+        executor: where the workers are; a name in `train.executors`.
+        settings: of that executor, by name.
+        per_gpu: workers that share a GPU; runs that are predicted not to fit beside each other wait.
 
     Returns:
         The run of each rung, in the order given.
@@ -92,8 +101,9 @@ def sweep(
         StoppedError: Ctrl-C; every worker has saved and ended.
         PreemptedError: SIGTERM, likewise.
         ResourceError: no room on the disk, or another sweep is at work in this folder.
-        UsageError: `threads` is not what a recipe says.
+        UsageError: `threads` is not what a recipe says, or the executor cannot be had.
     """
+    executors.check(executor)
     check_threads(rungs, threads=threads)
     with locked(runs_dir) as lock:
         places = Places(rungs, runs_dir=runs_dir)
@@ -103,9 +113,19 @@ def sweep(
         if ahead := work.ahead():
             if find_spec("torch") is None:
                 raise ModuleNotFoundError("training needs torch", name="torch")
-            slices = cores().slices(workers=workers, threads=threads)[: len(ahead)]
+            gpu = any(place.recipe.device != "cpu" for place in ahead)
+            asked = Asked(
+                workers=min(workers, len(ahead)),
+                threads=threads,
+                runs_dir=runs_dir,
+                gpu=gpu,
+                per_gpu=per_gpu,
+                needs_bytes=max(needs_bytes(place.recipe, kind="cuda" if gpu else "cpu") for place in ahead),
+                keep=lock,
+                settings=settings or {},
+            )
             with listening() as wish:
-                with Crew(threads=threads, slices=slices, keep=lock) as crew:
+                with Crew(executors.start(executor, asked), seats=asked.workers) as crew:
                     work.run(crew, peak_flop_per_s=peak_flop_per_s, should_stop=lambda: bool(wish))
                 if wish:
                     raise wish.error(f"with all runs saved in {runs_dir}")
@@ -118,7 +138,7 @@ class _Sweep:
 
     def __init__(self, places: Places, *, runs_dir: Path, on_event: Callable[[SweepEvent], None]) -> None:
         self.places, self.runs_dir, self.on_event = places, runs_dir, on_event
-        self.at: dict[Worker, Place] = {}
+        self.at: dict[Hand, Place] = {}
         self.pace = Pace()
         self.earlier = store.read_sweep(runs_dir)
 
@@ -132,15 +152,21 @@ class _Sweep:
         """What is left to train or in hand."""
         return [place for place in self.places.all if not place.over]
 
-    def next(self) -> Place | None:
+    def next(self, fits: Callable[[Recipe], bool]) -> Place | None:
         """What to start now: what died goes first, then what the longest chain of work hangs on.
 
-        A long run started last would keep one core busy alone.
+        A long run started last would keep one core busy alone. One that does not fit is passed over by smaller ones,
+        but not for ever: after as many times as there are workers, the next waits with it until there is room.
         """
-        at_work = {id(place) for place in self.at.values()}
-        free = [place for place in self.ahead() if id(place) not in at_work]
+        free = [place for place in self.ahead() if place not in self.at.values()]
         free.sort(key=lambda place: (place.deaths > 0, place.ahead_flop), reverse=True)
-        return next((place for place in free if self._ready(place)), None)
+        for place in filter(self._ready, free):
+            if fits(place.recipe):
+                return place
+            place.passed_over += 1
+            if place.passed_over > len(self.at):
+                return None
+        return None
 
     def _ready(self, place: Place) -> bool:
         """Whether it can begin; what turns out to have its end gets it."""
@@ -158,11 +184,15 @@ class _Sweep:
 
     def run(self, crew: Crew, *, peak_flop_per_s: float | None, should_stop: Callable[[], bool]) -> None:
         """Until nothing is ahead and nobody at work, or it shall stop."""
-        idle = list(crew.workers)
+        idle, packing = list(crew.workers), Packing(crew.room_bytes)
         while self.ahead() and not should_stop():
-            while idle and (place := self.next()) is not None:
-                worker = idle.pop()
+            for worker in list(idle):
+                beside = [place.recipe for other, place in self.at.items() if other.memory == worker.memory]
+                if (place := self.next(partial(packing.fits, memory=worker.memory, beside=beside))) is None:
+                    continue
+                idle.remove(worker)
                 self.at[worker] = place
+                place.begun_at, place.orderly = place.step, False
                 worker.send(Train(folder=str(place.folder), recipe=place.recipe, peak_flop_per_s=peak_flop_per_s))
             mail = crew.mail(seconds=_TICK_S)
             if mail is None:
@@ -187,8 +217,10 @@ class _Sweep:
                 self._told(place, event)
             case Ended(status="finished" | "diverged" | "failed" as status) if place is not None:
                 return message.run or place.give_up(status=status, note=message.reason)
+            case Ended() if place is not None:
+                place.orderly = True  # someone stopped the worker and not us: its end follows, and another try
             case _:
-                pass  # interrupted: someone stopped the worker and not us; its end follows, and the second try
+                pass
         return None
 
     def _told(self, place: Place, event: Event) -> None:
@@ -219,8 +251,8 @@ class _Sweep:
             if orphaned and not self.places.look(place):
                 self._ended(place, place.give_up(status="failed", note=_orphaned(place)))
 
-    def _died(self, place: Place, worker: Worker) -> None:
-        """A worker died with a run in hand, which is tried again once.
+    def _died(self, place: Place, worker: Hand) -> None:
+        """A worker died with a run in hand, which is tried again once; as often as one likes where it got on and saved.
 
         Raises:
             IsoflopError: it never began, and the next would not either.
@@ -228,7 +260,7 @@ class _Sweep:
         reason = worker.obituary()
         if worker.ready is None:
             raise IsoflopError(f"a worker did not start: {reason}")
-        place.deaths += 1
+        place.deaths += not (place.orderly and place.step > place.begun_at)
         if place.deaths < _DEATHS:
             self.tell(place, "retry", reason=reason)
         else:

@@ -143,6 +143,7 @@ def _train(desk: Desk, request: Train) -> Ended:
             on_event=lambda event: desk.say(Told(event=event)),
             should_stop=desk.should_stop,
             peak_flop_per_s=request.peak_flop_per_s,
+            patient=True,  # a worker whose parent was killed is still saving here
         )
     except (StoppedError, PreemptedError) as error:
         return Ended(status="interrupted", run=store.read(folder), reason=str(error))
