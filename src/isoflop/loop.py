@@ -41,7 +41,7 @@ from isoflop.specs.recipe import Recipe
 from isoflop.specs.run import Run
 from isoflop.train import ladder as climbing
 from isoflop.train import ladder_trunks as ascent
-from isoflop.train.ladder_trunks import Ascent, Resume
+from isoflop.train.ladder_trunks import Ascent, Resume, Where
 from isoflop.train.sweep import SweepEvent
 
 # Measured on two cores (LOG.md): 7 and 2 minutes in all, 11 and 3 where other work takes half of the machine.
@@ -51,6 +51,7 @@ VALIDATION_FRACTION = 0.08
 PUBLISHED = "besiroglu-2024"
 QUESTION = "8xH100 for 7 days"
 LADDER = "ladder"
+HERE = Where()
 
 
 class Listener(Struct, frozen=True, kw_only=True):
@@ -179,7 +180,14 @@ def laid_out(plan: LadderPlan, *, budget_flop: float | None, law: Fit, target_fl
 
 
 def ascend(
-    layout: Layout, folder: Path, *, text: Path | None, resume: Resume, clock: Clock, listener: Listener
+    layout: Layout,
+    folder: Path,
+    *,
+    text: Path | None,
+    resume: Resume,
+    clock: Clock,
+    listener: Listener,
+    where: Where = HERE,
 ) -> tuple[Ascent, Shards]:
     """A ladder of trunks and branches: tokens, rates, points, law, forecast, proof."""
     place = folder / LADDER
@@ -191,14 +199,15 @@ def ascend(
     trial = next(limbs(_middle(layout), Ground(str(shards.folder), 1, 1), usual)).trunk
     setup = measured(folder, trial, clock=clock, listener=listener)
     ground = Ground(str(shards.folder), setup.choice.threads, setup.proof_threads)
-    tuned, line = [], None
+    tuned: list[Run] = []
+    line: RateLine | None = None
     if layout.swept:
         with clock.stage("learning rates"), listener.progress("learning rates") as on_event:
-            tuned, line = ascent.find_rates(layout, ground, folder=place, made=setup, on_event=on_event)
+            tuned, line = ascent.find_rates(layout, ground, folder=place, made=setup, where=where, on_event=on_event)
         listener.say(rates_told(line, layout))
     rate = usual if line is None else lambda n_params: line.at(n_params).value
     with clock.stage("ladder"), listener.progress("ladder") as on_event:
-        runs = ascent.train_points(layout, ground, rate, folder=place, made=setup, on_event=on_event)
+        runs = ascent.train_points(layout, ground, rate, folder=place, made=setup, where=where, on_event=on_event)
     with clock.stage("law"):
         law, noise, misfit_sd = ascent.fit_law(runs, folder=place)
     climb = _proved(

@@ -1,11 +1,13 @@
 """`isoflop ladder`: many small runs, their law, a forecast and its proof."""
 
 from pathlib import Path
+from typing import Any, cast
 
 import click
 
 from isoflop import units
 from isoflop.cli.shell import Output, output_options
+from isoflop.errors import UsageError
 from isoflop.specs import ladder_file
 from isoflop.specs.ladder_plan import LadderPlan
 
@@ -21,6 +23,10 @@ BUDGET = "1e14 FLOP"
 @click.option("--set", "settings", multiple=True, metavar="KEY=VALUE", help="Change a key of the plan, e.g. sizes=4.")
 @click.option("--law", default="besiroglu-2024", show_default=True, help="Stands in until the ladder has its own.")
 @click.option("--target", metavar="FLOP", help="The budget one wants to know about; default: 100 times the dearest.")
+@click.option("--executor", type=click.Choice(["local", "ray", "slurm"]), default="local", show_default=True,
+              help="Where the runs are trained.")  # fmt: skip
+@click.option("--workers", type=click.IntRange(1), help="Runs at once; default: as many as this machine does best.")
+@click.option("--executor-set", "placed", multiple=True, metavar="KEY=VALUE", help="A setting of the executor.")
 @click.option("--resume", type=click.Choice(["auto", "must", "never"]), default="auto", show_default=True,
               help="Whether a ladder in the folder goes on.")  # fmt: skip
 @click.option("--runs-dir", type=click.Path(path_type=Path), default=Path("runs/ladder"), show_default=True,
@@ -32,7 +38,8 @@ BUDGET = "1e14 FLOP"
 @output_options("ladder")
 def ladder(
     text: Path | None, budget: str | None, design: str | None, plan_file: Path | None, settings: tuple[str, ...],
-    law: str, target: str | None, resume: str, runs_dir: Path, page_file: Path | None, dry_run: bool, output: Output,
+    law: str, target: str | None, executor: str, workers: int | None, placed: tuple[str, ...], resume: str,
+    runs_dir: Path, page_file: Path | None, dry_run: bool, output: Output,
 ) -> None:  # fmt: skip
     """Train a ladder of small runs and fit its law.
 
@@ -43,6 +50,7 @@ def ladder(
     from isoflop import loop
     from isoflop.cli import ladder_dry, ladder_view
     from isoflop.laws import source
+    from isoflop.train.ladder_trunks import Where
 
     plan = ladder_file.load(plan_file, settings=[*settings, *([f"design={design}"] if design else [])])
     target_flop = None if target is None else units.parse(target, "FLOP", name="--target")
@@ -54,13 +62,9 @@ def ladder(
         output.show(told, lambda printer: ladder_dry.show(printer, told))
         return
     clock, listener = loop.Clock(), ladder_view.listener(output)
+    where = Where(executor, _settings(placed), workers)
     found, shards = loop.ascend(
-        layout,
-        runs_dir,
-        text=text,
-        resume=resume,
-        clock=clock,
-        listener=listener,  # type: ignore[arg-type]
+        layout, runs_dir, text=text, resume=cast(Any, resume), clock=clock, listener=listener, where=where
     )
     page = loop.ladder_page(found, shards, runs_dir, path=page_file or runs_dir / "report.html", clock=clock)
     told = ladder_view.ascent_payload(found, clock.stages) | {"report": str(page)}
@@ -72,3 +76,14 @@ def _budget(asked: str | None, plan: LadderPlan) -> float | None:
     if asked is None and plan.smallest_params is not None:
         return None
     return units.parse(asked or BUDGET, "FLOP", name="--budget")
+
+
+def _settings(placed: tuple[str, ...]) -> dict[str, str]:
+    """Of the executor, by name."""
+    found = {}
+    for setting in placed:
+        key, equals, value = setting.partition("=")
+        if not (equals and key):
+            raise UsageError(f"--executor-set {setting!r}: write KEY=VALUE")
+        found[key] = value
+    return found

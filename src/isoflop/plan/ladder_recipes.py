@@ -10,6 +10,7 @@ from msgspec.structs import replace
 
 from isoflop import units
 from isoflop.laws import hyperparameters
+from isoflop.laws.rates import RateLine
 from isoflop.plan.trunks import Layout, Point, Size
 from isoflop.specs.ladder_plan import LadderPlan
 from isoflop.specs.recipe import Recipe
@@ -46,14 +47,27 @@ def tuning(layout: Layout, ground: Ground) -> list[Recipe]:
     """Runs that find the rate: around the published rule, each rate so many times the last."""
     plan = layout.plan
     half = (plan.swept_rates - 1) / 2
-    found = []
-    for size in layout.swept:
-        middle = usual_rate(plan)(size.n_params)
-        for i in range(plan.swept_rates):
-            rate = middle * plan.swept_step ** (i - half)
-            run = _alone(plan, size, size.points[0], rate, ground, seed=plan.seed, role="tuning")
-            found.append(replace(run, name=f"tune-n{_n(size)}-lr{rate:.2g}"))
+    return [
+        _tuned(layout, size, usual_rate(plan)(size.n_params) * plan.swept_step ** (i - half), ground)
+        for size in layout.swept
+        for i in range(plan.swept_rates)
+    ]
+
+
+def beyond(layout: Layout, ground: Ground, line: RateLine) -> list[Recipe]:
+    """One rate further at each size whose best is the last one tried."""
+    step, found = layout.plan.swept_step, []
+    for size, best in zip(layout.swept, line.best, strict=True):
+        rates = [run.learning_rate for run in best.tried]
+        if best.edge:
+            further = min(rates) / step if best.edge == "smallest" else max(rates) * step
+            found.append(_tuned(layout, size, further, ground))
     return found
+
+
+def _tuned(layout: Layout, size: Size, rate: float, ground: Ground) -> Recipe:
+    run = _alone(layout.plan, size, size.points[0], rate, ground, seed=layout.plan.seed, role="tuning")
+    return replace(run, name=f"tune-n{_n(size)}-lr{rate:.2g}")
 
 
 def limbs(layout: Layout, ground: Ground, rate: Rate) -> Iterator[Limb]:

@@ -69,7 +69,7 @@ def vocabulary(smallest_params: float) -> int:
     Raises:
         InfeasibleError: bytes alone would take more than a third of so small a model.
     """
-    for size in (*range(64 * (vocabulary_for(smallest_params) // 64), LEAST_VOCABULARY, -64), LEAST_VOCABULARY):
+    for size in (*range(64 * (int(vocabulary_for(smallest_params)) // 64), LEAST_VOCABULARY, -64), LEAST_VOCABULARY):
         model = model_of(smallest_params, vocabulary=size, context=8)
         if size * model.width <= EMBEDDED * _total(model):
             return size
@@ -81,7 +81,8 @@ def vocabulary(smallest_params: float) -> int:
 
 def context(smallest_params: float) -> int:
     """Tokens of a sequence."""
-    return next(size for most, size in _CONTEXTS if smallest_params < most)
+    size: int = next(size for most, size in _CONTEXTS if smallest_params < most)
+    return size
 
 
 def model_of(
@@ -154,7 +155,7 @@ def warmup_steps(n_params: float, *, shortest_tokens: float, batch_tokens: int) 
 def batch_tokens(n_params: float, *, context: int, shortest_tokens: float, least_steps: int) -> int:
     """Tokens of a step; one sequence where even that leaves too few steps."""
     usual = REFERENCE_BATCH * (n_params / REFERENCE_PARAMS) ** (2 / 3)
-    sequences = 2 ** max(0, round(math.log2(usual / context)))
+    sequences = int(2 ** max(0, round(math.log2(usual / context))))
     while sequences > 1:
         tokens = sequences * context
         steps = shortest_tokens / tokens
@@ -166,5 +167,5 @@ def batch_tokens(n_params: float, *, context: int, shortest_tokens: float, least
 
 def beta2(*, sequences: int, shortest_steps: int) -> float:
     """Decay of AdamW's second moment."""
-    usual = min(max(0.999 ** (sequences / 32), 0.95), 0.999)
+    usual = min(max(math.pow(0.999, sequences / 32), 0.95), 0.999)
     return max(0.95, min(usual, 1 - _MEMORY / shortest_steps))

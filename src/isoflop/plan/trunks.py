@@ -19,7 +19,6 @@ from isoflop.plan import ladder_rules as rules
 from isoflop.specs.architecture import Decoder
 from isoflop.specs.ladder_plan import LadderPlan
 
-
 SPAN = 10.0  # of a law's sizes: `laws.lint` warns below
 SHARES = (1.0, 0.9, 0.8, 0.7, 0.6)  # of that span, in logs, where the budget pays no more
 LEAST_STEP = 1.25

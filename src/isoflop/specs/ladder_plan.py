@@ -25,7 +25,8 @@ class LadderPlan(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         held_out: compute of the kept-out run over the dearest of the others.
         held_out_ratio: its D / N, as one of `ratios`; None takes their middle.
         seeds: runs of each point of the `seeded_sizes` smallest sizes, which tell the noise.
-        swept_rates: learning rates tried, more where the best is the last of them; 0 takes the published rule, and `optimizer.learning_rate` that number.
+        swept_rates: learning rates tried, more where the best is the last of them; 0 takes the published rule, and
+            `optimizer.learning_rate` that number.
         swept_step: ratio of neighbouring ones.
         swept_sizes: where they are tried: the smallest ones, the last of them the middle of the ladder.
         swept_ratio: D / N of those runs, as one of `ratios`.

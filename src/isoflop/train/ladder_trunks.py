@@ -6,9 +6,9 @@ runs.jsonl    every run, those that are no points of a law among them; `role` te
 law.json, forecast.json, machine.json   as of every ladder
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Literal, TypeAlias
+from typing import Literal, NamedTuple, TypeAlias
 
 import numpy as np
 from msgspec import Struct
@@ -21,19 +21,29 @@ from isoflop.laws.fitted import Fit
 from isoflop.laws.noise import Noise, misfit, pooled, weights
 from isoflop.laws.rates import NOISE, RateLine, Tried, rate_line
 from isoflop.laws.table import RunTable, of_runs
-from isoflop.plan.ladder_recipes import Ground, Rate, limbs, separate, tuning
+from isoflop.plan.ladder_recipes import Ground, Rate, beyond, limbs, separate, tuning
 from isoflop.plan.trunks import Layout
 from isoflop.specs.ladder_plan import LadderPlan
 from isoflop.specs.run import Run
 from isoflop.train.branch import Branch, Rung
+from isoflop.train.executors import USUAL
 from isoflop.train.ladder import LAW, Climb, Setup
 from isoflop.train.sweep import SweepEvent, sweep
 
 LADDER, RATES = "ladder.json", "rates.json"
+MORE_RATES = 3  # a size, at most
 FIRST_DRAWS = 20  # of the fit that only tells how far the law misses its points
 
 Resume: TypeAlias = Literal["auto", "must", "never"]
 Listening: TypeAlias = Callable[[SweepEvent], None]
+
+
+class Where(NamedTuple):
+    """Who trains: an executor by its name, its settings, and how many workers; None takes what was measured best."""
+
+    executor: str = USUAL
+    settings: Mapping[str, str] = {}
+    workers: int | None = None
 
 
 class Ascent(Struct, frozen=True, kw_only=True):
@@ -89,9 +99,9 @@ def claim(folder: Path, plan: LadderPlan, *, resume: Resume) -> None:
 
 
 def find_rates(
-    layout: Layout, ground: Ground, *, folder: Path, made: Setup, on_event: Listening
+    layout: Layout, ground: Ground, *, folder: Path, made: Setup, where: Where, on_event: Listening
 ) -> tuple[list[Run], RateLine | None]:
-    """Try the rates and fit their line; `rates.json`.
+    """Try the rates, more of them where the best is the last one tried, and fit their line; `rates.json`.
 
     Raises:
         FitError: at some size fewer than three rates ended well.
@@ -99,15 +109,23 @@ def find_rates(
     recipes = tuning(layout, ground)
     if not recipes:
         return [], None
-    runs = _sweep(recipes, folder=folder, made=made, on_event=on_event)
-    tried = [Tried(n_params=run.n_params, learning_rate=run.learning_rate or 0.0, loss_nats=_loss(run)) for run in runs]
-    line = rate_line(tried, noise=NOISE)
+    while True:
+        runs = _sweep(recipes, folder=folder, made=made, where=where, on_event=on_event)
+        tried = [
+            Tried(n_params=run.n_params, learning_rate=run.learning_rate or 0.0, loss_nats=_loss(run)) for run in runs
+        ]
+        line = rate_line(tried, noise=NOISE)
+        most = (layout.plan.swept_rates + MORE_RATES) * len(line.best)
+        further = beyond(layout, ground, line) if len(recipes) < most else []
+        if not further:
+            break
+        recipes += further
     write_json(folder / RATES, line)
     return runs, line
 
 
 def train_points(
-    layout: Layout, ground: Ground, rate: Rate, *, folder: Path, made: Setup, on_event: Listening
+    layout: Layout, ground: Ground, rate: Rate, *, folder: Path, made: Setup, where: Where, on_event: Listening
 ) -> list[Run]:
     """Trunks and branches, or, of a grid, runs of their own."""
     rungs: list[Rung] = []
@@ -122,7 +140,7 @@ def train_points(
                 for name, point in limb.points
             ]
             rungs += [limb.trunk, *branches]
-    return _sweep(rungs, folder=folder, made=made, on_event=on_event)
+    return _sweep(rungs, folder=folder, made=made, where=where, on_event=on_event)
 
 
 def fit_law(runs: Sequence[Run], *, folder: Path) -> tuple[Fit, Noise | None, float]:
@@ -185,14 +203,16 @@ def epochs(layout: Layout, *, unique_tokens: float) -> str:
     )
 
 
-def _sweep(rungs: Sequence[Rung], *, folder: Path, made: Setup, on_event: Listening) -> list[Run]:
+def _sweep(rungs: Sequence[Rung], *, folder: Path, made: Setup, where: Where, on_event: Listening) -> list[Run]:
     return sweep(
         rungs,
         runs_dir=folder,
-        workers=made.choice.workers,
+        workers=where.workers or made.choice.workers,
         threads=made.choice.threads,
         peak_flop_per_s=made.peak_flop_per_s,
         on_event=on_event,
+        executor=where.executor,
+        settings=where.settings,
     )
 
 
