@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from isoflop.files import read_json
+from isoflop.files import read_json, read_lines
 from isoflop.laws.fitted import Fit
 from isoflop.specs.run import Run
 from isoflop.train import store
@@ -132,7 +132,7 @@ def test_every_convention_of_n_and_c_is_in_every_run(climbed: tuple[Path, dict[s
         assert run.architecture is not None
         width, vocabulary, context = run.architecture.width, 300, 32
         counted = [run.parameters.by(way) for way in ("total", "non_embedding", "matmul")]
-        assert counted[0] == run.n_params == counted[1] + vocabulary * width + width  # the head's norm
+        assert counted[0] == run.n_params == counted[1] + vocabulary * width
         assert run.compute_flop == pytest.approx(6 * run.n_params * run.n_tokens)
         exact = 6 * counted[2] + 12 * width * context  # one layer: scores and sums, forward and twice back
         assert (run.whole_model_flop or run.model_flop) == pytest.approx(exact * run.n_tokens)
@@ -242,7 +242,5 @@ def test_bad_input_ends_with_its_sentence_and_code(
 
 
 def test_runs_of_a_ladder_are_of_one_type(climbed: tuple[Path, dict[str, Any]]) -> None:
-    from isoflop.files import read_lines
-
     told = read_lines(climbed[0] / "ladder" / "runs.jsonl", Run)
     assert {run.id for run in told} == {run["id"] for run in climbed[1]["runs"]}

@@ -2,6 +2,7 @@
 
 import math
 from itertools import pairwise
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -17,6 +18,7 @@ from isoflop.plan.ladder_recipes import Ground, limbs, proof, separate, tuning, 
 from isoflop.plan.trunks import Layout, laid, of_budget
 from isoflop.specs import ladder_file
 from isoflop.specs.ladder_plan import LadderPlan
+from isoflop.specs.recipe import Recipe
 
 PLAN = LadderPlan()
 GROUND = Ground("x", 1, 2)
@@ -38,8 +40,8 @@ def test_five_points_of_a_size_cost_9_5_units_as_branches_and_15_5_apart(layout:
 
 
 def test_the_recipes_cost_what_the_layout_says(layout: Layout) -> None:
-    def flop(recipe: object, steps: int) -> float:
-        return 6.0 * parameters(recipe.model).total * steps * recipe.batch_tokens  # type: ignore[attr-defined]
+    def flop(recipe: Recipe, steps: int) -> float:
+        return 6.0 * parameters(recipe.model).total * steps * recipe.batch_tokens
 
     rate = usual_rate(PLAN)
     branched = sum(
@@ -144,10 +146,8 @@ def test_a_designed_ladder_stays_within_its_share_and_pays_a_trunk_once(layout: 
     assert branched_flop(layout, last) == pytest.approx(together)
 
 
-def test_a_plan_file_is_read_strictly(tmp_path: object) -> None:
-    from pathlib import Path
-
-    path = Path(str(tmp_path)) / "ladder.toml"
+def test_a_plan_file_is_read_strictly(tmp_path: Path) -> None:
+    path = tmp_path / "ladder.toml"
     path.write_text('sizes = 4\nratios = [1, 2, 4]\n[optimizer]\nname = "muon"\n')
     plan = ladder_file.load(path, settings=["seeds=1", "optimizer.weight_decay=0.2", "design=grid"])
     assert (plan.sizes, plan.ratios, plan.seeds, plan.design) == (4, (1.0, 2.0, 4.0), 1, "grid")

@@ -69,6 +69,7 @@ def vocabulary(smallest_params: float) -> int:
     Raises:
         InfeasibleError: bytes alone would take more than a third of so small a model.
     """
+    size: int
     for size in (*range(64 * (int(vocabulary_for(smallest_params)) // 64), LEAST_VOCABULARY, -64), LEAST_VOCABULARY):
         model = model_of(smallest_params, vocabulary=size, context=8)
         if size * model.width <= EMBEDDED * _total(model):
