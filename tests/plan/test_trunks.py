@@ -169,3 +169,8 @@ def test_a_plan_file_is_read_strictly(tmp_path: Path) -> None:
     path.write_text("sizes = ")
     with pytest.raises(UsageError, match="not TOML"):
         ladder_file.load(path)
+
+
+def test_the_plan_we_ship_says_the_defaults() -> None:
+    path = Path(__file__).resolve().parents[2] / "recipes" / "ladders" / "hour.toml"
+    assert ladder_file.load(path) == PLAN
