@@ -129,7 +129,7 @@ def test_an_unknown_setting_is_refused(name: str, setting: str, tmp_path: Path) 
 def test_ray_trains_the_same_runs_and_an_actor_that_is_killed_costs_a_retry(
     ray_cluster: Executor, rungs: list[Rung], here: list[Run], tmp_path: Path
 ) -> None:
-    killed = []
+    killed: list[int] = []
 
     def kill(event: SweepEvent) -> None:
         if event.kind == "started" and event.steps == LONG and not killed:
@@ -147,7 +147,7 @@ def test_slurm_jobs_train_the_same_runs_and_one_that_is_preempted_goes_on(
     rungs: list[Rung], here: list[Run], tmp_path: Path
 ) -> None:
     pytest.importorskip("submitit", reason="the extra `slurm` is not installed")
-    stopped = []
+    stopped: list[int] = []
 
     def preempt(event: SweepEvent) -> None:
         if event.kind == "started" and event.steps == LONG and not stopped:
@@ -213,7 +213,7 @@ def test_a_job_whose_time_is_up_saves_and_puts_itself_back_into_the_queue(
     long: Recipe, here: list[Run], tmp_path: Path
 ) -> None:
     pytest.importorskip("submitit", reason="the extra `slurm` is not installed")
-    warned = []
+    warned: list[int] = []
 
     def warn(event: SweepEvent) -> None:
         if event.kind == "started" and not warned:

@@ -1,6 +1,7 @@
 """Many runs on one machine: what is done is not done again, and pulling the plug loses nothing."""
 
 import os
+import shlex
 import signal
 import subprocess
 import sys
@@ -369,6 +370,22 @@ def test_two_sweeps_do_not_share_a_folder_and_a_killed_one_leaves_it_whole(
     assert not alive(worker)
     assert next(e for e in log if e.kind == "started").step >= FIRST_EVALUATION
     assert run.loss_nats == whole[0].loss_nats
+
+
+def test_a_full_disk_ends_the_sweep_and_with_room_again_it_goes_on(
+    rung: Callable[..., Recipe], swept: Swept, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No file of a worker may grow beyond 16 KB, so no checkpoint is written whole."""
+    python = tmp_path / "python"
+    python.write_text(f'#!/bin/sh\nulimit -f 32\nexec {shlex.quote(sys.executable)} "$@"\n')
+    python.chmod(0o755)
+    with monkeypatch.context() as full:
+        full.setattr(sys, "executable", str(python))
+        with pytest.raises(ResourceError, match="the disk is full"):
+            go([rung(20), rung(40)], tmp_path / "runs", Log())
+    assert children() == []
+    runs = go([rung(20), rung(40)], tmp_path / "runs", Log())
+    assert [run.loss_nats for run in runs] == [swept.runs[0].loss_nats, swept.runs[2].loss_nats]
 
 
 def test_a_recipe_for_another_number_of_threads_is_refused(rung: Callable[..., Recipe], tmp_path: Path) -> None:

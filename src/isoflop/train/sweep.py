@@ -12,7 +12,7 @@ from typing import Literal, TypeAlias
 
 from msgspec import Struct
 
-from isoflop.errors import IsoflopError
+from isoflop.errors import IsoflopError, ResourceError
 from isoflop.specs.recipe import Recipe
 from isoflop.specs.run import Run
 from isoflop.train import executors, store
@@ -211,10 +211,16 @@ class _Sweep:
                 idle.append(worker)
 
     def _heard(self, place: Place | None, message: Message) -> Run | None:
-        """Take in a message about a run; the run, if it is over."""
+        """Take in a message about a run; the run, if it is over.
+
+        Raises:
+            ResourceError: the disk is full; what is begun goes on when there is room again.
+        """
         match message:
             case Told(event=event) if place is not None:
                 self._told(place, event)
+            case Ended(disk=True):
+                raise ResourceError(message.reason)
             case Ended(status="finished" | "diverged" | "failed" as status) if place is not None:
                 return message.run or place.give_up(status=status, note=message.reason)
             case Ended() if place is not None:
