@@ -115,6 +115,31 @@ def test_a_point_that_an_ended_trunk_did_not_keep_is_told_and_the_others_go_on(
     assert runs[0].key not in {run.key for run in store.read_sweep(copy)}
 
 
+def test_a_branch_of_a_state_that_its_trunk_has_taken_back_is_trained_again(ladder: Ladder, tmp_path: Path) -> None:
+    """As when a trunk goes back after the branch has begun: its checkpoint of that step is then another."""
+    copy = tmp_path / "copy"
+    shutil.copytree(ladder.folder, copy)
+    where = copy / ladder.runs[-1].id / "checkpoints" / f"step-{POINTS[0]:08d}"
+    before = checkpoint.load(where)
+    tensors = {group: {name: t.clone() for name, t in rows.items()} for group, rows in before.tensors.items()}
+    next(iter(tensors["model"].values())).mul_(1.01)
+    checkpoint.save(
+        where.parent,
+        step=POINTS[0],
+        key=before.manifest.key,
+        tensors=tensors,
+        state=before.manifest.state,
+        recipe=before.manifest.recipe,
+        keep=checkpoint.Keep(every=1),
+    )
+    runs, _ = go(ladder.rungs, copy, workers=1)
+    assert runs[1:] == ladder.runs[1:]
+    assert runs[0].status == "finished"
+    assert runs[0].key != ladder.runs[0].key
+    assert runs[0].loss_nats != ladder.runs[0].loss_nats
+    assert ladder.runs[0].key not in {run.key for run in store.read_sweep(copy)}
+
+
 def test_a_trunk_that_diverges_takes_the_branches_beyond_with_it_and_no_other(trunk: Recipe, tmp_path: Path) -> None:
     """Its rate is so high that every step from the second on is absurd; from step 1 it may still branch off."""
     wild = msgspec.structs.replace(

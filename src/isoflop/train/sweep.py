@@ -275,7 +275,7 @@ class _Sweep:
     def write(self) -> None:
         """`runs.jsonl`: every run of this sweep that there is by now, then those of earlier sweeps in this folder."""
         ours = {place.run.key: place.run for place in self.places.all if place.run is not None}
-        keys = {place.key for place in self.places.all} | self.places.provisional
+        keys = {place.key for place in self.places.all} | self.places.void
         store.write_sweep(self.runs_dir, [*ours.values(), *(run for run in self.earlier if run.key not in keys)])
 
     def tell(
