@@ -108,7 +108,10 @@ def processes(word: str) -> list[int]:
 
 
 def test_there_are_three_and_each_says_what_it_needs() -> None:
-    assert {"local", "ray", "slurm"} <= set(registry.members("isoflop.train.executors"))
+    page = (Path(__file__).resolve().parents[2] / "docs" / "sweep.md").read_text()
+    names = set(registry.members("isoflop.train.executors"))
+    assert {"local", "ray", "slurm"} <= names
+    assert all(f"| `{name}` |" in page for name in names)
     with pytest.raises(UsageError, match="no executor named 'slrum'; did you mean 'slurm'"):
         executors.check("slrum")
 
