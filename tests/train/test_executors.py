@@ -24,7 +24,7 @@ from isoflop.train.executors import Asked, Executor
 from isoflop.train.executors.slurm import JOBS
 from isoflop.train.sweep import SweepEvent, sweep
 
-LONG = 1500  # seconds on any machine: whoever is killed at its beginning is killed in its middle
+LONG = 800  # steps: whoever is killed at the beginning is killed long before the end
 SETTINGS = {"slurm": {"cluster": "local"}}
 Listener = Callable[[SweepEvent], None]
 
