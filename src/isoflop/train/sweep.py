@@ -160,12 +160,15 @@ class _Sweep:
         """
         free = [place for place in self.ahead() if place not in self.at.values()]
         free.sort(key=lambda place: (place.deaths > 0, place.ahead_flop), reverse=True)
+        passed: list[Place] = []
         for place in filter(self._ready, free):
             if fits(place.recipe):
+                for other in passed:
+                    other.passed_over += 1
                 return place
-            place.passed_over += 1
-            if place.passed_over > len(self.at):
-                return None
+            if place.passed_over >= len(self.at):
+                break
+            passed.append(place)
         return None
 
     def _ready(self, place: Place) -> bool:
@@ -183,7 +186,12 @@ class _Sweep:
         return found is None and (twin is None or twin not in self.at.values())
 
     def run(self, crew: Crew, *, peak_flop_per_s: float | None, should_stop: Callable[[], bool]) -> None:
-        """Until nothing is ahead and nobody at work, or it shall stop."""
+        """Until nothing is ahead and nobody at work, or it shall stop.
+
+        Raises:
+            IsoflopError: a worker cannot be had.
+            ResourceError: the disk is full.
+        """
         idle, packing = list(crew.workers), Packing(crew.room_bytes)
         while self.ahead() and not should_stop():
             for worker in list(idle):
@@ -201,6 +209,8 @@ class _Sweep:
                 continue
             worker, message = mail
             if message is None:
+                if worker.ready is None:
+                    raise IsoflopError(f"a worker did not start: {worker.obituary()}")  # nor would the next
                 idle = [other for other in idle if other is not worker]
                 if (left := self.at.pop(worker, None)) is not None:
                     self._died(left, worker)
@@ -258,14 +268,8 @@ class _Sweep:
                 self._ended(place, place.give_up(status="failed", note=_orphaned(place)))
 
     def _died(self, place: Place, worker: Hand) -> None:
-        """A worker died with a run in hand, which is tried again once; as often as one likes where it got on and saved.
-
-        Raises:
-            IsoflopError: it never began, and the next would not either.
-        """
+        """A worker died with a run in hand, which is tried again once; more often where it got on and saved."""
         reason = worker.obituary()
-        if worker.ready is None:
-            raise IsoflopError(f"a worker did not start: {reason}")
         place.deaths += not (place.orderly and place.step > place.begun_at)
         if place.deaths < _DEATHS:
             self.tell(place, "retry", reason=reason)
