@@ -1,12 +1,14 @@
 """Branches in a sweep: they begin while their trunk trains on, and what is deleted or killed changes no run."""
 
 import shutil
+import sys
 from pathlib import Path
 from typing import NamedTuple
 
 import msgspec
 import pytest
 from tests.train.nano import BATCH, nano
+from tests.train.resting import Brake
 
 from isoflop.errors import UsageError
 from isoflop.specs.divergence import Divergence
@@ -104,13 +106,38 @@ def test_a_point_that_an_ended_trunk_did_not_keep_is_told_and_the_others_go_on(
     shutil.copytree(ladder.folder, copy)
     late = Branch(name="late", trunk=trunk, step=22, cooldown_steps=3)
     more = Branch(name="more", trunk=trunk, step=10, cooldown_steps=3)
-    runs, _ = go([late, more], copy)
+    runs, _ = go([late, more], copy, workers=1)
     assert [run.status for run in runs] == ["failed", "finished"]
     assert "keeps no whole checkpoint of step 22; remove its folder" in runs[0].note
     shutil.rmtree(copy / ladder.runs[-1].id)
-    again, _ = go([late, more], copy)
+    again, _ = go([late, more], copy, workers=1)
     assert [run.status for run in again] == ["finished", "finished"]
     assert runs[0].key not in {run.key for run in store.read_sweep(copy)}
+
+
+def test_a_branch_of_a_state_that_its_trunk_has_taken_back_is_trained_again(ladder: Ladder, tmp_path: Path) -> None:
+    """As when a trunk goes back after the branch has begun: its checkpoint of that step is then another."""
+    copy = tmp_path / "copy"
+    shutil.copytree(ladder.folder, copy)
+    where = copy / ladder.runs[-1].id / "checkpoints" / f"step-{POINTS[0]:08d}"
+    before = checkpoint.load(where)
+    tensors = {group: {name: t.clone() for name, t in rows.items()} for group, rows in before.tensors.items()}
+    next(iter(tensors["model"].values())).mul_(1.01)
+    checkpoint.save(
+        where.parent,
+        step=POINTS[0],
+        key=before.manifest.key,
+        tensors=tensors,
+        state=before.manifest.state,
+        recipe=before.manifest.recipe,
+        keep=checkpoint.Keep(every=1),
+    )
+    runs, _ = go(ladder.rungs, copy, workers=1)
+    assert runs[1:] == ladder.runs[1:]
+    assert runs[0].status == "finished"
+    assert runs[0].key != ladder.runs[0].key
+    assert runs[0].loss_nats != ladder.runs[0].loss_nats
+    assert ladder.runs[0].key not in {run.key for run in store.read_sweep(copy)}
 
 
 def test_a_trunk_that_diverges_takes_the_branches_beyond_with_it_and_no_other(trunk: Recipe, tmp_path: Path) -> None:
@@ -124,7 +151,7 @@ def test_a_trunk_that_diverges_takes_the_branches_beyond_with_it_and_no_other(tr
     far = Branch(name="far", trunk=wild, step=40, cooldown_steps=3)
     calm = Branch(name="calm", trunk=trunk, step=10, cooldown_steps=3)
     near = Branch(name="near", trunk=wild, step=5, cooldown_steps=3)
-    runs, events = go([wild, far, near, calm], tmp_path)
+    runs, events = go([wild, far, near, calm], tmp_path, workers=1)
     assert runs[0].status == "diverged"
     assert [runs[1].status, runs[3].status] == ["failed", "finished"]
     assert f"its trunk {runs[0].id} ended at step" in runs[1].note
@@ -133,13 +160,23 @@ def test_a_trunk_that_diverges_takes_the_branches_beyond_with_it_and_no_other(tr
     assert store.read(tmp_path / runs[1].id) is None  # it never began
 
 
-def test_a_branch_begins_while_its_trunk_trains_on(trunk: Recipe, tmp_path: Path) -> None:
-    long = msgspec.structs.replace(
-        trunk, n_tokens=3000 * BATCH, schedule=Schedule(warmup_fraction=0.0, cooldown_fraction=0.0)
-    )
-    early = Branch(name="early", trunk=long, step=3, cooldown_steps=2)
-    runs, events = go([early, long], tmp_path)
-    ended = [e.run_id for e in events if e.kind == "finished"]
+def test_a_branch_begins_while_its_trunk_trains_on(
+    trunk: Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The trunk rests after its first evaluation, at step 20, until the branch from step 10 has ended."""
+    (tmp_path / "brake").mkdir()
+    brake, ended = Brake(tmp_path / "brake"), list[str]()
+    monkeypatch.setattr(sys, "executable", str(brake.python))
+
+    def hear(event: SweepEvent) -> None:
+        if event.kind == "finished":
+            ended.append(event.run_id)
+            if len(ended) == 1:
+                brake.release()
+
+    resting = msgspec.structs.replace(trunk, evaluations=3)
+    early = Branch(name="early", trunk=resting, step=10, cooldown_steps=2)
+    runs = sweep([early, resting], runs_dir=tmp_path, workers=2, threads=1, peak_flop_per_s=None, on_event=hear)
     assert ended == [run.id for run in runs]
 
 
@@ -148,7 +185,10 @@ def test_equal_branches_of_two_trunks_are_one_run(trunk: Recipe, tmp_path: Path)
     longer = msgspec.structs.replace(
         trunk, n_tokens=2 * trunk.n_tokens, schedule=Schedule(warmup_fraction=0.05, cooldown_fraction=0.0)
     )
-    runs, _ = go([Branch(name=f"of{t.steps}", trunk=t, step=10, cooldown_steps=2) for t in (trunk, longer)], tmp_path)
+    twins: list[Rung] = [
+        Branch(name=f"of{each.steps}", trunk=each, step=10, cooldown_steps=2) for each in (trunk, longer)
+    ]
+    runs, _ = go(twins, tmp_path)
     assert runs[0] == runs[1]
     assert runs[0].status == "finished"
 

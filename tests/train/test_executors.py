@@ -24,7 +24,7 @@ from isoflop.train.executors import Asked, Executor
 from isoflop.train.executors.slurm import JOBS
 from isoflop.train.sweep import SweepEvent, sweep
 
-LONG = 1500  # seconds on any machine: whoever is killed at its beginning is killed in its middle
+LONG = 800  # steps: whoever is killed at the beginning is killed long before the end
 SETTINGS = {"slurm": {"cluster": "local"}}
 Listener = Callable[[SweepEvent], None]
 
@@ -108,7 +108,10 @@ def processes(word: str) -> list[int]:
 
 
 def test_there_are_three_and_each_says_what_it_needs() -> None:
-    assert {"local", "ray", "slurm"} <= set(registry.members("isoflop.train.executors"))
+    page = (Path(__file__).resolve().parents[2] / "docs" / "sweep.md").read_text()
+    names = set(registry.members("isoflop.train.executors"))
+    assert {"local", "ray", "slurm"} <= names
+    assert all(f"| `{name}` |" in page for name in names)
     with pytest.raises(UsageError, match="no executor named 'slrum'; did you mean 'slurm'"):
         executors.check("slrum")
 
@@ -129,7 +132,7 @@ def test_an_unknown_setting_is_refused(name: str, setting: str, tmp_path: Path) 
 def test_ray_trains_the_same_runs_and_an_actor_that_is_killed_costs_a_retry(
     ray_cluster: Executor, rungs: list[Rung], here: list[Run], tmp_path: Path
 ) -> None:
-    killed = []
+    killed: list[int] = []
 
     def kill(event: SweepEvent) -> None:
         if event.kind == "started" and event.steps == LONG and not killed:
@@ -147,7 +150,7 @@ def test_slurm_jobs_train_the_same_runs_and_one_that_is_preempted_goes_on(
     rungs: list[Rung], here: list[Run], tmp_path: Path
 ) -> None:
     pytest.importorskip("submitit", reason="the extra `slurm` is not installed")
-    stopped = []
+    stopped: list[int] = []
 
     def preempt(event: SweepEvent) -> None:
         if event.kind == "started" and event.steps == LONG and not stopped:
@@ -213,7 +216,7 @@ def test_a_job_whose_time_is_up_saves_and_puts_itself_back_into_the_queue(
     long: Recipe, here: list[Run], tmp_path: Path
 ) -> None:
     pytest.importorskip("submitit", reason="the extra `slurm` is not installed")
-    warned = []
+    warned: list[int] = []
 
     def warn(event: SweepEvent) -> None:
         if event.kind == "started" and not warned:

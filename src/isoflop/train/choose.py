@@ -42,8 +42,10 @@ def choose_workers(recipe: Recipe, *, cores: int, seconds: float = 3.0) -> Choic
     with Crew.of_processes(1, threads=cores, bound=True) as crew:
         ready = crew.all_ready()[0]
         if ready.device == "cuda" and recipe.device != "cpu":
-            name = ready.accelerators[0].name
-            return Choice(workers=1, threads=cores, reason=f"one process on {name}: a GPU is not shared")
+            name, count = ready.accelerators[0].name, len(ready.accelerators)
+            each = "one process on" if count == 1 else f"{count} processes, each on one"
+            reason = f"{each} {name}: a GPU is not shared"
+            return Choice(workers=count, threads=max(1, cores // count), reason=reason)
         if cores == 1:
             return Choice(workers=1, threads=1, reason="one core: one process with one thread")
         together = sum(crew.ask(Rehearse(recipe=structs.replace(recipe, threads=cores), seconds=seconds)))

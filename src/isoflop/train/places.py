@@ -119,7 +119,8 @@ class Places:
     Attributes:
         asked: the place of each rung, in the order given; two rungs of one run share it.
         all: each place once, trunks that only branches name among them.
-        provisional: keys that branches had while they waited.
+        void: keys that no run of this sweep has any more: those of branches that waited, and of branches from a state
+            that their trunk has taken back.
     """
 
     def __init__(self, rungs: Sequence[Rung], *, runs_dir: Path) -> None:
@@ -137,7 +138,7 @@ class Places:
         self._waiting: dict[tuple[str, str], Place] = {}
         self.asked = [self._branch(rung) if isinstance(rung, Branch) else self._own(rung) for rung in rungs]
         self.all = [*self._by_key.values(), *self._waiting.values()]
-        self.provisional = {place.key for place in self._waiting.values()}
+        self.void = {place.key for place in self._waiting.values()}
         for place in self._waiting.values():
             self.look(place)
             place.skipped = place.over
@@ -153,13 +154,17 @@ class Places:
         assert trunk is not None
         checkpoint = trunk.folder / CHECKPOINTS / f"step-{rung.step:08d}"
         present = self._present(checkpoint, trunk=trunk)
-        origins = {present} if present else self._told(trunk=trunk, step=rung.step)
+        told = self._told(trunk=trunk, step=rung.step)
+        self.void |= {key for sha256, key in told if present not in (None, sha256)}
+        origins = {present} if present else {sha256 for sha256, _ in told}
         recipes = [rung.recipe(checkpoint=str(checkpoint), sha256=sha256) for sha256 in sorted(origins)]
         keys = {self._key(recipe): recipe for recipe in recipes}
         if place.known and place.key in keys:
             return True
         for key, recipe in keys.items():
             if present or key in self._folders:
+                if place.known:
+                    self.void.add(place.key)
                 place.settle(recipe, key=key, folder=self._folder(recipe, key=key))
                 return True
         return False
@@ -177,10 +182,10 @@ class Places:
             return None
         return origin.identity(about, "state") if about.key == trunk.key else None
 
-    def _told(self, *, trunk: Place, step: int) -> set[str]:
-        """The same by those who once began from it."""
-        stories = [run.origin for run in self._begun if run.origin is not None]
-        return {s.sha256 for s in stories if (s.key, s.step, s.take) == (trunk.key, step, "state")}
+    def _told(self, *, trunk: Place, step: int) -> set[tuple[str, str]]:
+        """The same by those who once began from it, each with its own key."""
+        begun = [(run.origin, run.key) for run in self._begun if run.origin is not None and run.key is not None]
+        return {(o.sha256, key) for o, key in begun if (o.key, o.step, o.take) == (trunk.key, step, "state")}
 
     def _own(self, recipe: Recipe) -> Place:
         key = self._key(recipe)

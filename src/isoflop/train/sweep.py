@@ -12,7 +12,7 @@ from typing import Literal, TypeAlias
 
 from msgspec import Struct
 
-from isoflop.errors import IsoflopError
+from isoflop.errors import IsoflopError, ResourceError
 from isoflop.specs.recipe import Recipe
 from isoflop.specs.run import Run
 from isoflop.train import executors, store
@@ -160,12 +160,15 @@ class _Sweep:
         """
         free = [place for place in self.ahead() if place not in self.at.values()]
         free.sort(key=lambda place: (place.deaths > 0, place.ahead_flop), reverse=True)
+        passed: list[Place] = []
         for place in filter(self._ready, free):
             if fits(place.recipe):
+                for other in passed:
+                    other.passed_over += 1
                 return place
-            place.passed_over += 1
-            if place.passed_over > len(self.at):
-                return None
+            if place.passed_over >= len(self.at):
+                break
+            passed.append(place)
         return None
 
     def _ready(self, place: Place) -> bool:
@@ -183,7 +186,12 @@ class _Sweep:
         return found is None and (twin is None or twin not in self.at.values())
 
     def run(self, crew: Crew, *, peak_flop_per_s: float | None, should_stop: Callable[[], bool]) -> None:
-        """Until nothing is ahead and nobody at work, or it shall stop."""
+        """Until nothing is ahead and nobody at work, or it shall stop.
+
+        Raises:
+            IsoflopError: a worker cannot be had.
+            ResourceError: the disk is full.
+        """
         idle, packing = list(crew.workers), Packing(crew.room_bytes)
         while self.ahead() and not should_stop():
             for worker in list(idle):
@@ -201,6 +209,8 @@ class _Sweep:
                 continue
             worker, message = mail
             if message is None:
+                if worker.ready is None:
+                    raise IsoflopError(f"a worker did not start: {worker.obituary()}")  # nor would the next
                 idle = [other for other in idle if other is not worker]
                 if (left := self.at.pop(worker, None)) is not None:
                     self._died(left, worker)
@@ -211,10 +221,16 @@ class _Sweep:
                 idle.append(worker)
 
     def _heard(self, place: Place | None, message: Message) -> Run | None:
-        """Take in a message about a run; the run, if it is over."""
+        """Take in a message about a run; the run, if it is over.
+
+        Raises:
+            ResourceError: the disk is full; what is begun goes on when there is room again.
+        """
         match message:
             case Told(event=event) if place is not None:
                 self._told(place, event)
+            case Ended(disk=True):
+                raise ResourceError(message.reason)
             case Ended(status="finished" | "diverged" | "failed" as status) if place is not None:
                 return message.run or place.give_up(status=status, note=message.reason)
             case Ended() if place is not None:
@@ -252,14 +268,8 @@ class _Sweep:
                 self._ended(place, place.give_up(status="failed", note=_orphaned(place)))
 
     def _died(self, place: Place, worker: Hand) -> None:
-        """A worker died with a run in hand, which is tried again once; as often as one likes where it got on and saved.
-
-        Raises:
-            IsoflopError: it never began, and the next would not either.
-        """
+        """A worker died with a run in hand, which is tried again once; more often where it got on and saved."""
         reason = worker.obituary()
-        if worker.ready is None:
-            raise IsoflopError(f"a worker did not start: {reason}")
         place.deaths += not (place.orderly and place.step > place.begun_at)
         if place.deaths < _DEATHS:
             self.tell(place, "retry", reason=reason)
@@ -269,7 +279,7 @@ class _Sweep:
     def write(self) -> None:
         """`runs.jsonl`: every run of this sweep that there is by now, then those of earlier sweeps in this folder."""
         ours = {place.run.key: place.run for place in self.places.all if place.run is not None}
-        keys = {place.key for place in self.places.all} | self.places.provisional
+        keys = {place.key for place in self.places.all} | self.places.void
         store.write_sweep(self.runs_dir, [*ours.values(), *(run for run in self.earlier if run.key not in keys)])
 
     def tell(

@@ -11,9 +11,10 @@ models.
 
 import os
 import queue
+import signal
 import threading
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from typing import Any
 
 from isoflop.errors import UsageError
@@ -158,8 +159,21 @@ def open(asked: Asked) -> Cluster:
             "include_dashboard": False,
             "object_store_memory": _STORE_BYTES,
         }
-        ray.init(address=address or "local", log_to_driver=False, configure_logging=False, **({} if address else own))
+        with _signals_kept():
+            ray.init(
+                address=address or "local", log_to_driver=False, configure_logging=False, **({} if address else own)
+            )
     return Cluster(asked, gpus=gpus, ours=ours)
+
+
+@contextmanager
+def _signals_kept() -> Iterator[None]:
+    """Ray takes SIGTERM for itself; it is ours, and means that all shall save."""
+    ours = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
+    yield
+    if threading.current_thread() is threading.main_thread():
+        for number, handler in ours.items():
+            signal.signal(number, handler)
 
 
 def _gpus(text: str) -> float:
