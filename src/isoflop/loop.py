@@ -11,7 +11,6 @@ from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
 from msgspec import Struct
-from msgspec.structs import replace
 
 from isoflop import stamp, units
 from isoflop.data import corpus
@@ -30,7 +29,7 @@ from isoflop.plan.ladder_designed import designed
 from isoflop.plan.ladder_recipes import Ground, limbs, proof, usual_rate
 from isoflop.plan.payload import payload
 from isoflop.plan.question import ask
-from isoflop.plan.trunks import Layout, laid, of_budget
+from isoflop.plan.trunks import Layout, laid, middle, of_budget
 from isoflop.report import ladder_story, story
 from isoflop.report.content import Plan as Column
 from isoflop.report.content import Stage
@@ -196,7 +195,7 @@ def ascend(
     if said := ascent.epochs(layout, unique_tokens=shards.header.splits["train"].n_tokens):
         listener.say(said)
     usual = usual_rate(layout.plan)
-    trial = next(limbs(_middle(layout), Ground(str(shards.folder), 1, 1), usual)).trunk
+    trial = next(limbs(middle(layout), Ground(str(shards.folder), 1, 1), usual)).trunk
     setup = measured(folder, trial, clock=clock, listener=listener)
     ground = Ground(str(shards.folder), setup.choice.threads, setup.proof_threads)
     tuned: list[Run] = []
@@ -214,11 +213,6 @@ def ascend(
         proof(layout, ground, rate), [*tuned, *runs], law, None, place, setup, clock=clock, listener=listener
     )
     return ascent.ascent(climb, layout, rates=line, noise=noise, misfit_sd=misfit_sd), shards
-
-
-def _middle(layout: Layout) -> Layout:
-    """The middle size alone."""
-    return replace(layout, sizes=layout.sizes[len(layout.sizes) // 2 :][:1])
 
 
 def rates_told(line: RateLine | None, layout: Layout) -> str:

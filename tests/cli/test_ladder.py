@@ -27,6 +27,7 @@ held_out = 2
 seeds = 2
 seeded_sizes = 1
 swept_rates = 3
+swept_step = 6
 swept_sizes = 2
 layers = 1
 vocabulary = 300
@@ -158,7 +159,7 @@ def test_a_branch_is_a_run_of_its_trunk_and_fresh(climbed: tuple[Path, dict[str,
 
 
 def test_law_fit_reads_the_points_and_says_what_it_leaves_out(climbed: tuple[Path, dict[str, Any]], here: Any) -> None:
-    done = here("law", "fit", str(climbed[0] / "ladder" / "runs.jsonl"), "--json", "--draws", "20")
+    done = here("law", "fit", str(climbed[0] / "ladder" / "runs.jsonl"), "--json")
     assert done.code == 0, done.err
     assert done.json["n_runs"] == 12
     reasons = {line.partition(": ")[2] for line in done.json["dropped"]}

@@ -140,10 +140,9 @@ def test_a_designed_ladder_stays_within_its_share_and_pays_a_trunk_once(layout: 
     assert sum(len(size.points) for size in found.sizes) >= 7
     every = [(i, j) for i in range(5) for j in range(5)]
     assert branched_flop(layout, every) == pytest.approx(layout.points_flop)
-    last = [(4, 3), (4, 4)]
-    size = layout.sizes[4]
+    last, size = [(4, 3), (4, 4)], layout.sizes[4]
     together = size.flop(size.points[4].branches_at + size.points[3].cooldown_steps + size.points[4].cooldown_steps)
-    assert branched_flop(layout, last) == pytest.approx(together)
+    assert branched_flop(layout, last) == pytest.approx(3 * together)  # now the smallest size, with three seeds
 
 
 def test_a_plan_file_is_read_strictly(tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ from isoflop.laws.fitted import Fit
 from isoflop.plan.ladder_gain import gain
 from isoflop.plan.ladder_recipes import Ground, limbs, proof, separate, tuning, usual_rate
 from isoflop.plan.ladder_rules import RULES
-from isoflop.plan.trunks import Layout
+from isoflop.plan.trunks import Layout, middle
 from isoflop.specs.recipe import Recipe
 from isoflop.train.ladder import MACHINE, Setup
 from isoflop.train.ladder_trunks import epochs
@@ -94,9 +94,8 @@ def _wall_s(layout: Layout, rungs: list[dict[str, Any]], folder: Path) -> tuple[
     tokens_per_s = setup.choice.apart_tokens_per_s if setup.choice.workers > 1 else setup.choice.together_tokens_per_s
     if tokens_per_s is None:
         return None, "its speed was not tried when the ladder began"
-    middle = layout.sizes[len(layout.sizes) // 2]
-    trunk = next(limbs(layout, Ground("", 1, 1), usual_rate(layout.plan))).trunk
-    flop_per_s = tokens_per_s * flop_per_text_token(trunk) * middle.n_params / layout.sizes[0].n_params
+    trunk = next(limbs(middle(layout), Ground("", 1, 1), usual_rate(layout.plan))).trunk
+    flop_per_s = tokens_per_s * flop_per_text_token(trunk)
     return sum(rung["model_flop"] for rung in rungs) / flop_per_s, ""
 
 

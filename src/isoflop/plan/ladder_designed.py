@@ -46,13 +46,7 @@ def designed(layout: Layout, fit: Fit, *, target_flop: float | None = None) -> L
 
 def branched_flop(layout: Layout, picked: Sequence[tuple[int, int]]) -> float:
     """6 N D of these points as branches, every seed of theirs, each trunk paid once."""
-    total = 0.0
-    for i, size in enumerate(layout.sizes):
-        points = [size.points[j] for place, j in picked if place == i]
-        if points:
-            steps = max(point.branches_at for point in points) + sum(point.cooldown_steps for point in points)
-            total += len(layout.seeds(i)) * size.flop(steps)
-    return total
+    return chosen(layout, picked).points_flop
 
 
 def _candidate(size: Size, j: int) -> Candidate:

@@ -233,6 +233,11 @@ def chosen(layout: Layout, picked: Sequence[tuple[int, int]]) -> Layout:
     return replace(layout, sizes=tuple(sizes))
 
 
+def middle(layout: Layout) -> Layout:
+    """The middle size alone: what stands for the ladder where its speed is measured."""
+    return replace(layout, sizes=layout.sizes[len(layout.sizes) // 2 :][:1])
+
+
 def _size(plan: LadderPlan, model: Decoder, ratios: Sequence[float], *, n_tokens: float | None = None) -> Size:
     """How this model is trained.
 
