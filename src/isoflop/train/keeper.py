@@ -92,6 +92,8 @@ class Keeper:
     def _due(self, step: int) -> bool:
         if self._saved_step is None or step in self._anchors:
             return True
+        if step in self._saving.keep_at:
+            return True
         if self._saving.keep_every is not None and step % self._saving.keep_every == 0:
             return True
         if self._saving.every_steps is not None:
@@ -136,7 +138,7 @@ class Keeper:
         keep = Keep(
             newest=self._saving.keep,
             every=self._saving.keep_every,
-            steps=self._anchors.needed(step, first=first),
+            steps=self._anchors.needed(step, first=first).union(self._saving.keep_at),
         )
         if copied is None:
             self._write(step, tensors, state, metrics, keep)

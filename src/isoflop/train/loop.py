@@ -33,6 +33,7 @@ def train(
     should_stop: Callable[[], bool] = never,
     peak_flop_per_s: float | None = None,
     sinks: Sequence[str] = (),
+    patient: bool = False,
 ) -> Run:
     """Train `recipe` in `folder`, or go on with it.
 
@@ -43,6 +44,7 @@ def train(
         should_stop: asked before every step; True saves and raises. SIGINT and SIGTERM do the same, unless the program
             has handlers of its own.
         peak_flop_per_s: as measured; without it the run has no MFU.
+        patient: another process that trains in the folder is waited for, not refused; its run may be ours, too.
         sinks: where the curve is shown besides the folder, each "NAME" or "NAME:SETTING"; see `outlet.asked`.
 
     Returns:
@@ -58,7 +60,11 @@ def train(
     with team_of(recipe) as team, ExitStack() as held, listening() as wish:
         recipe, ancestor = team.first(partial(origin.resolved, recipe, folder=folder, shards=shards))
         key = recipe.key(data_sha256=shards.content_sha256)
-        if run := team.first(lambda: _claimed(held, folder, key=key)):
+
+        def waits() -> bool:
+            return patient and not (wish or should_stop())
+
+        if run := team.first(lambda: _claimed(held, folder, key=key, patient=waits)):
             return run
         with reproducible(recipe):
             session = Session(
@@ -97,9 +103,9 @@ def team_of(recipe: Recipe) -> Iterator[Team]:
         yield team
 
 
-def _claimed(held: ExitStack, folder: Path, *, key: str) -> Run | None:
+def _claimed(held: ExitStack, folder: Path, *, key: str, patient: Callable[[], bool]) -> Run | None:
     """Be the only one in the folder as long as `held` is open; the run, where it has ended there."""
-    held.enter_context(record.claimed(folder))
+    held.enter_context(record.claimed(folder, patient=patient))
     return record.settled(folder, key=key)
 
 

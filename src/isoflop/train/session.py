@@ -160,6 +160,9 @@ class Session:
             compute_flop=spent_flop + (before.compute_flop if before else 0.0),
             spent_flop=spent_flop if before else None,
             model_flop=self._flop_per_token * n_tokens,
+            whole_model_flop=self._flop_per_token * n_tokens + before.model_flop
+            if before and before.model_flop is not None
+            else None,
             wall_s=wall_s,
             tokens_per_s=rate,
             mfu=self.journal.mfu(rate),
