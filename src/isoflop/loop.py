@@ -1,7 +1,8 @@
 """The closed loop on one machine: text, tokens, ladder, law, forecast, proof, plan, page.
 
-`isoflop ladder` climbs it as far as the proof, `isoflop demo` to the page. Every stage leaves its file in the folder,
-so a loop stopped anywhere goes on from there, and every file can be taken up by the command of its room.
+`isoflop ladder` climbs trunks and branches as far as the proof and its page, `isoflop demo` a small isoFLOP grid to
+the plan. Every stage leaves its file in the folder, so a loop stopped anywhere goes on from there, and every file can
+be taken up by the command of its room.
 """
 
 import time
@@ -17,19 +18,29 @@ from isoflop.data.shards import Shards
 from isoflop.data.tokenization import tokenize
 from isoflop.errors import UsageError
 from isoflop.files import write_json
+from isoflop.laws.fitted import Fit
+from isoflop.laws.profiles import Approach2
+from isoflop.laws.rates import RateLine
 from isoflop.laws.source import load
 from isoflop.plan.answer import answer
 from isoflop.plan.diff import SCHEMA
 from isoflop.plan.ladder import Ladder, rungs
+from isoflop.plan.ladder_designed import designed
+from isoflop.plan.ladder_recipes import Ground, limbs, proof, usual_rate
 from isoflop.plan.payload import payload
 from isoflop.plan.question import ask
-from isoflop.report import story
+from isoflop.plan.trunks import Layout, laid, middle, of_budget
+from isoflop.report import ladder_story, story
 from isoflop.report.content import Plan as Column
 from isoflop.report.content import Stage
 from isoflop.report.page import write
+from isoflop.specs.ladder_plan import LadderPlan
 from isoflop.specs.plan import Budget, Plan
 from isoflop.specs.recipe import Recipe
+from isoflop.specs.run import Run
 from isoflop.train import ladder as climbing
+from isoflop.train import ladder_trunks as ascent
+from isoflop.train.ladder_trunks import Ascent, Resume, Where
 from isoflop.train.sweep import SweepEvent
 
 # Measured on two cores (LOG.md): 7 and 2 minutes in all, 11 and 3 where other work takes half of the machine.
@@ -38,6 +49,8 @@ FAST = Ladder(cheapest_flop=3e10, ratio=2.0, sizes=4, step=1.6, layers=2, tokens
 VALIDATION_FRACTION = 0.08
 PUBLISHED = "besiroglu-2024"
 QUESTION = "8xH100 for 7 days"
+LADDER = "ladder"
+HERE = Where()
 
 
 class Listener(Struct, frozen=True, kw_only=True):
@@ -76,12 +89,21 @@ class Grounds(Struct, frozen=True, kw_only=True):
 
 def grounds(folder: Path, *, text: Path | None, plan: Ladder, clock: Clock, listener: Listener) -> Grounds:
     """Text to tokens, the machine measured, the rungs laid out."""
+    shards = tokens(folder, text=text, vocabulary=plan.vocabulary, clock=clock, listener=listener)
+    trial = rungs(plan, shards=str(shards.folder), threads=1, proof_threads=1)
+    setup = measured(folder, trial[len(trial) // 2], clock=clock, listener=listener)
+    recipes = rungs(plan, shards=str(shards.folder), threads=setup.choice.threads, proof_threads=setup.proof_threads)
+    return Grounds(shards=shards, setup=setup, recipes=recipes)
+
+
+def tokens(folder: Path, *, text: Path | None, vocabulary: int, clock: Clock, listener: Listener) -> Shards:
+    """Text to tokens."""
     with clock.stage("text to tokens"):
         source = corpus.source(text)
         shards = tokenize(
             source.documents,
             folder=folder / "shards",
-            vocabulary=plan.vocabulary,
+            vocabulary=vocabulary,
             validation_fraction=VALIDATION_FRACTION,
             source=source.description,
             on_progress=None,
@@ -90,15 +112,17 @@ def grounds(folder: Path, *, text: Path | None, plan: Ladder, clock: Clock, list
     for reason in sorted(set(source.skipped.values())):
         names = [name for name, why in source.skipped.items() if why == reason]
         listener.say(f"skipped {len(names)} files, {reason}: {', '.join(names[:3])}{', ...' if len(names) > 3 else ''}")
-    place = folder / "ladder"
-    trial = rungs(plan, shards=str(shards.folder), threads=1, proof_threads=1)
+    return shards
+
+
+def measured(folder: Path, rung: Recipe, *, clock: Clock, listener: Listener) -> climbing.Setup:
+    """The machine, by a rung that stands for the ladder."""
     with clock.stage("machine measured"):
-        setup = climbing.setup(place, trial[len(trial) // 2])
+        setup = climbing.setup(folder / LADDER, rung)
     listener.say(
         f"cores: {setup.choice.reason}; matmul {units.show(setup.peak_flop_per_s * setup.choice.workers, 'FLOP/s')}"
     )
-    recipes = rungs(plan, shards=str(shards.folder), threads=setup.choice.threads, proof_threads=setup.proof_threads)
-    return Grounds(shards=shards, setup=setup, recipes=recipes)
+    return setup
 
 
 def facts(shards: Shards) -> str:
@@ -114,11 +138,25 @@ def facts(shards: Shards) -> str:
 
 def climb(grounds: Grounds, folder: Path, *, clock: Clock, listener: Listener) -> climbing.Climb:
     """The rungs, the law, the forecast, and only then the proof."""
-    place = folder / "ladder"
+    place = folder / LADDER
     n_fit = len(grounds.recipes) - 1
     with clock.stage("ladder", f"{n_fit} rungs"), listener.progress("ladder") as on_event:
         runs, law, second = climbing.rungs_and_law(grounds.recipes, folder=place, made=grounds.setup, on_event=on_event)
-    proof = grounds.recipes[-1]
+    return _proved(grounds.recipes[-1], [*runs], law, second, place, grounds.setup, clock=clock, listener=listener)
+
+
+def _proved(
+    proof: Recipe,
+    runs: list[Run],
+    law: Fit,
+    second: Approach2 | None,
+    place: Path,
+    setup: climbing.Setup,
+    *,
+    clock: Clock,
+    listener: Listener,
+) -> climbing.Climb:
+    """The forecast, and only then the run it speaks of."""
     said = climbing.forecast(proof, law, folder=place)
     listener.say(
         f"forecast of the kept-out rung, {units.show(said.compute_flop, 'FLOP')}: {said.loss_nats.value:.4f} nats a "
@@ -126,8 +164,67 @@ def climb(grounds: Grounds, folder: Path, *, clock: Clock, listener: Listener) -
         f"{'before that rung was trained' if said.blind else 'when that rung had already been trained'})"
     )
     with clock.stage("proof", "the kept-out rung"), listener.progress("proof") as on_event:
-        run, said = climbing.prove(proof, said, folder=place, made=grounds.setup, on_event=on_event)
-    return climbing.conclude(place, runs=[*runs, run], law=law, second=second, said=said, made=grounds.setup)
+        run, said = climbing.prove(proof, said, folder=place, made=setup, on_event=on_event)
+    return climbing.conclude(place, runs=[*runs, run], law=law, second=second, said=said, made=setup)
+
+
+def laid_out(plan: LadderPlan, *, budget_flop: float | None, law: Fit, target_flop: float | None = None) -> Layout:
+    """Sizes and points within the budget; of a designed ladder those that `law` finds worth their cost.
+
+    Raises:
+        InfeasibleError: the budget is too small for the plan.
+    """
+    layout = laid(plan) if budget_flop is None else of_budget(plan, budget_flop)
+    return designed(layout, law, target_flop=target_flop) if plan.design == "designed" else layout
+
+
+def ascend(
+    layout: Layout,
+    folder: Path,
+    *,
+    text: Path | None,
+    resume: Resume,
+    clock: Clock,
+    listener: Listener,
+    where: Where = HERE,
+) -> tuple[Ascent, Shards]:
+    """A ladder of trunks and branches: tokens, rates, points, law, forecast, proof."""
+    place = folder / LADDER
+    ascent.claim(place, layout.plan, resume=resume)
+    shards = tokens(folder, text=text, vocabulary=layout.vocabulary, clock=clock, listener=listener)
+    if said := ascent.epochs(layout, unique_tokens=shards.header.splits["train"].n_tokens):
+        listener.say(said)
+    usual = usual_rate(layout.plan)
+    trial = next(limbs(middle(layout), Ground(str(shards.folder), 1, 1), usual)).trunk
+    setup = measured(folder, trial, clock=clock, listener=listener)
+    ground = Ground(str(shards.folder), setup.choice.threads, setup.proof_threads)
+    tuned: list[Run] = []
+    line: RateLine | None = None
+    if layout.swept:
+        with clock.stage("learning rates"), listener.progress("learning rates") as on_event:
+            tuned, line = ascent.find_rates(layout, ground, folder=place, made=setup, where=where, on_event=on_event)
+        listener.say(rates_told(line, layout))
+    rate = usual if line is None else lambda n_params: line.at(n_params).value
+    with clock.stage("ladder"), listener.progress("ladder") as on_event:
+        runs = ascent.train_points(layout, ground, rate, folder=place, made=setup, where=where, on_event=on_event)
+    with clock.stage("law"):
+        law, noise, misfit_sd = ascent.fit_law(runs, folder=place)
+    climb = _proved(
+        proof(layout, ground, rate), [*tuned, *runs], law, None, place, setup, clock=clock, listener=listener
+    )
+    return ascent.ascent(climb, layout, rates=line, noise=noise, misfit_sd=misfit_sd), shards
+
+
+def rates_told(line: RateLine | None, layout: Layout) -> str:
+    """The line through the best rates, in a sentence."""
+    if line is None:
+        return "learning rates: by the published rule"
+    ends = ", ".join(
+        f"{line.at(size.n_params).value:.3g} at {units.show(size.n_params, 'parameters')}"
+        for size in (layout.sizes[0], layout.sizes[-1], layout.proof)
+    )
+    edge = "".join(f". {warning}" for warning in line.warnings)
+    return f"learning rates: log rate = {line.a:.3g} {line.b:+.3g} log N: {ends}{edge}"
 
 
 def plans(climb: climbing.Climb, folder: Path, *, question: str, clock: Clock) -> dict[str, Plan]:
@@ -157,7 +254,7 @@ def page(
     with clock.stage("page"):
         content = story.content(
             climb,
-            folder=folder / "ladder",
+            folder=folder / LADDER,
             title=f"A scaling law from {units.show(sum(run.flop for run in climb.runs), 'FLOP')}, and its proof",
             text_source=header.source,
             tokenizer=f"byte-level BPE, {header.vocabulary} tokens",
@@ -165,6 +262,26 @@ def page(
             plans=[_column(name, answers[name], climb) for name in answers],
             stages=clock.stages,
             warnings=[] if climb.forecast.blind else ["the forecast was written when the kept-out run already existed"],
+            stamp=stamp.make({"shards": header.content_sha256, "law": climb.forecast.law_sha256}),
+        )
+        write(content, path)
+    return path
+
+
+def ladder_page(found: Ascent, shards: Shards, folder: Path, *, path: Path, clock: Clock) -> Path:
+    """The page of a ladder of trunks."""
+    header, climb = shards.header, found.climb
+    late = [] if climb.forecast.blind else ["the forecast was written when the kept-out run already existed"]
+    with clock.stage("page"):
+        content = story.content(
+            climb,
+            folder=folder / LADDER,
+            title=f"A scaling law from {units.show(found.compute_flop, 'FLOP')}, and its proof",
+            text_source=header.source,
+            tokenizer=f"byte-level BPE, {header.vocabulary} tokens",
+            stages=clock.stages,
+            sheets=ladder_story.sheets(found),
+            warnings=[*late, *(found.rates.warnings if found.rates else []), *found.flagged],
             stamp=stamp.make({"shards": header.content_sha256, "law": climb.forecast.law_sha256}),
         )
         write(content, path)

@@ -2,9 +2,11 @@
 
 import json
 import os
+import random
 import subprocess
 import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
@@ -70,3 +72,18 @@ def here(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> 
         return Answer(code, shown.out, shown.err)
 
     return run
+
+
+@pytest.fixture(scope="session")
+def text(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Sixty documents of words that follow each other by rule, so that there is something to learn."""
+    random_ = random.Random(0)
+    words = [f"{a}{b}" for a in ("ba", "ke", "lo", "mi", "ru") for b in ("dor", "fen", "gal", "sun")]
+    folder = tmp_path_factory.mktemp("text")
+    for i in range(60):
+        at, said = random_.randrange(20), []
+        for _ in range(1200):
+            at = (at * 3 + random_.choice((1, 1, 1, 2))) % 20
+            said.append(words[at])
+        (folder / f"{i:02d}.txt").write_text(" ".join(said))
+    return folder

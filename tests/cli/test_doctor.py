@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 
-from isoflop.train.examine import _row, memory_of_machine
+from isoflop.train.cores import memory_of_machine
+from isoflop.train.examine import _row
 
 # What an install without extras looks like: no distribution of that name, no module of that name.
 WITHOUT_TORCH = """

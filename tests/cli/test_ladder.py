@@ -1,88 +1,78 @@
-"""The closed loop for real, as small as it gets: text, tokens, seven runs, law, forecast, proof, plans, page."""
+"""A ladder of trunks and branches for real, as small as it gets: killed, gone on with, read by the law's command."""
 
 import json
 import os
-import random
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from isoflop import loop
-from isoflop.files import read_json
-from isoflop.laws.fit import fit
+from isoflop.files import read_json, read_lines
 from isoflop.laws.fitted import Fit
-from isoflop.plan.ladder import Ladder, of_budget
+from isoflop.specs.run import Run
 from isoflop.train import store
 from isoflop.train.ladder import Forecast
-from isoflop.train.sweep import SweepEvent
 
-SMALL = [
-    "--budget",
-    "40 GFLOP",
-    "--levels",
-    "2",
-    "--sizes",
-    "3",
-    "--layers",
-    "1",
-    "--vocabulary",
-    "300",
-    "--context",
-    "32",
-    "--batch",
-    "128",
-]
-
-
-@pytest.fixture(scope="module")
-def text(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Sixty documents of words that follow each other by rule, so that there is something to learn."""
-    random_ = random.Random(0)
-    words = [f"{a}{b}" for a in ("ba", "ke", "lo", "mi", "ru") for b in ("dor", "fen", "gal", "sun")]
-    folder = tmp_path_factory.mktemp("text")
-    for i in range(60):
-        at, said = random_.randrange(20), []
-        for _ in range(1200):
-            at = (at * 3 + random_.choice((1, 1, 1, 2))) % 20
-            said.append(words[at])
-        (folder / f"{i:02d}.txt").write_text(" ".join(said))
-    return folder
+SMALL = """
+sizes = 3
+smallest_params = 7000
+size_step = 1.5
+ratios = [0.5, 1, 2]
+tokens_per_param = 3
+held_out = 2
+seeds = 2
+seeded_sizes = 1
+swept_rates = 3
+swept_step = 6
+swept_sizes = 2
+layers = 1
+vocabulary = 300
+context = 32
+batch_tokens = 256
+warmup_steps = 5
+least_steps = 20
+least_cooldown_steps = 8
+validation_tokens = 4096
+"""
+ROLES = {"tuning": 6, "trunk": 4, "fit": 12, "held_out": 1}
 
 
 @pytest.fixture(scope="module")
-def climbed(text: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Any]]:
-    """A ladder interrupted by Ctrl-C in the middle of its rungs and started again."""
+def plan(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("plan") / "ladder.toml"
+    path.write_text(SMALL)
+    return path
+
+
+def command(text: Path, folder: Path, plan: Path, *more: str) -> list[str]:
+    return [
+        sys.executable, "-m", "isoflop", "ladder", "--text", str(text), "--runs-dir", str(folder), "--plan", str(plan),
+        *more,
+    ]  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def climbed(text: Path, plan: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Any]]:
+    """A ladder interrupted by Ctrl-C in the middle of its runs and started again."""
     folder = tmp_path_factory.mktemp("ladder")
-    command = [
-        sys.executable,
-        "-m",
-        "isoflop",
-        "ladder",
-        "--text",
-        str(text),
-        "--runs-dir",
-        str(folder),
-        "--json",
-        *SMALL,
-    ]
-    first = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True)
+    first = subprocess.Popen(
+        command(text, folder, plan, "--json"), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        start_new_session=True,
+    )  # fmt: skip
     said = _until_a_run_is_done(first)
-    os.killpg(first.pid, signal.SIGINT)  # five rungs, a law and the proof are still ahead
+    os.killpg(first.pid, signal.SIGINT)
     out, err = first.communicate(timeout=600)
     assert first.returncode == 130, said + err
     assert out == ""
     assert "Traceback" not in said + err
-    before = {run.id: run.status for run in store.runs(folder / "ladder")}
-    assert "finished" in before.values()
-    assert set(before.values()) <= {"finished", "interrupted"}
-    again = subprocess.run(command, capture_output=True, text=True, timeout=600, check=False)
+    again = subprocess.run(
+        command(text, folder, plan, "--json", "--resume", "must"), capture_output=True, text=True, timeout=600,
+        check=False,
+    )  # fmt: skip
     assert again.returncode == 0, again.stderr
     assert "Traceback" not in again.stderr
     payload: dict[str, Any] = json.loads(again.stdout)
@@ -100,102 +90,158 @@ def _until_a_run_is_done(process: "subprocess.Popen[str]") -> str:
     pytest.fail(f"no run finished: {''.join(said)}")
 
 
-def test_all_runs_finish_and_the_proof_stays_out_of_the_fit(climbed: tuple[Path, dict[str, Any]]) -> None:
+def test_every_run_finishes_in_its_role_and_only_points_are_fitted(climbed: tuple[Path, dict[str, Any]]) -> None:
     folder, payload = climbed
     assert payload["schema"] == "isoflop/ladder@1"
-    assert [run["status"] for run in payload["runs"]] == ["finished"] * 7
-    proof = [run for run in payload["runs"] if run["role"] == "held_out"]
-    assert len(proof) == 1
+    assert {run["status"] for run in payload["runs"]} == {"finished"}
+    roles = [run["role"] for run in payload["runs"]]
+    tuned = roles.count("tuning")
+    assert ROLES["tuning"] <= tuned <= ROLES["tuning"] + 2 * 3  # more rates where the best was the last one
+    assert {role: roles.count(role) for role in ROLES if role != "tuning"} == {
+        role: count for role, count in ROLES.items() if role != "tuning"
+    }
     law = read_json(folder / "ladder" / "law.json", Fit)
-    assert law.n_runs == 6
-    assert proof[0]["id"] not in law.residuals
-    assert proof[0]["n_params"] * proof[0]["n_tokens"] * 6 > 3 * law.max_compute_flop
+    assert set(law.residuals) == {run["id"] for run in payload["runs"] if run["role"] == "fit"}
+    assert len(law.dropped) == ROLES["trunk"]
 
 
 def test_the_forecast_was_written_before_the_proof_began(climbed: tuple[Path, dict[str, Any]]) -> None:
     folder, payload = climbed
     said = read_json(folder / "ladder" / "forecast.json", Forecast)
     proof = next(run for run in payload["runs"] if run["role"] == "held_out")
-    began = datetime.fromisoformat(proof["stamp"]["time"]).timestamp()
     assert said.blind
-    assert datetime.fromisoformat(said.written).timestamp() <= began
-    assert said.measured_nats == proof["loss_nats"] == payload["forecast"]["measured"]
-    assert payload["forecast"]["loss_nats_lo"] < payload["forecast"]["loss_nats"] < payload["forecast"]["loss_nats_hi"]
+    assert datetime.fromisoformat(said.written) <= datetime.fromisoformat(proof["stamp"]["time"])
+    told = payload["forecast"]
+    assert said.measured_nats == proof["loss_nats"] == told["measured"]
+    assert told["loss_nats_lo"] < told["loss_nats"] < told["loss_nats_hi"]
 
 
-def test_the_models_learned_the_rule_of_the_text(climbed: tuple[Path, dict[str, Any]]) -> None:
-    losses = [run["loss_nats"] for run in climbed[1]["runs"]]
-    assert max(losses) < 4.5  # ln 300 = 5.7 is what an untrained model has
-    assert min(losses) < 2.5
+def test_compute_is_counted_once_and_held_against_separate_runs(climbed: tuple[Path, dict[str, Any]]) -> None:
+    runs, payload = climbed[1]["runs"], climbed[1]
+    spent = [run["compute_flop"] if run.get("spent_flop") is None else run["spent_flop"] for run in runs]
+    assert payload["compute_flop"] == pytest.approx(sum(spent))
+    apart = sum(run["compute_flop"] for run in runs if run["role"] == "fit")
+    own = sum(flop for flop, run in zip(spent, runs, strict=True) if run["role"] in ("fit", "trunk"))
+    assert payload["saved_fraction"] == pytest.approx(1 - own / apart)
+    # 0.8 x 2 of trunk and a fifth of 0.5 + 1 + 2, over 3.5; whole steps, and cooldowns of 8 at least
+    assert own / apart == pytest.approx((1.6 + 0.7) / 3.5, abs=0.02)
 
 
-def test_the_saved_law_is_the_law_of_the_runs_on_disk(climbed: tuple[Path, dict[str, Any]]) -> None:
-    folder, _ = climbed
-    saved = read_json(folder / "ladder" / "law.json", Fit)
-    assert fit(folder / "ladder" / "runs.jsonl", draws=20).law == saved.law
+def test_every_convention_of_n_and_c_is_in_every_run(climbed: tuple[Path, dict[str, Any]]) -> None:
+    for run in store.runs(climbed[0] / "ladder"):
+        assert run.parameters is not None
+        assert run.architecture is not None
+        width, vocabulary, context = run.architecture.width, 300, 32
+        counted = [run.parameters.by(way) for way in ("total", "non_embedding", "matmul")]
+        assert counted[0] == run.n_params == counted[1] + vocabulary * width
+        assert run.compute_flop == pytest.approx(6 * run.n_params * run.n_tokens)
+        exact = 6 * counted[2] + 12 * width * context  # one layer: scores and sums, forward and twice back
+        assert (run.whole_model_flop or run.model_flop) == pytest.approx(exact * run.n_tokens)
+        assert run.bits_per_byte is not None
 
 
-def test_started_once_more_it_trains_nothing_and_says_the_same(
-    climbed: tuple[Path, dict[str, Any]], text: Path
-) -> None:
-    folder, payload = climbed
-    events: list[SweepEvent] = []
+def test_seeds_differ_and_tell_the_noise(climbed: tuple[Path, dict[str, Any]]) -> None:
+    payload = climbed[1]
+    assert payload["noise"]["n_points"] == 3
+    assert payload["noise"]["freedom"] == 3
+    assert 0 < payload["noise"]["sd"] < 0.2
+    assert payload["learning_rate"]["b"] == pytest.approx(-1 / 3, abs=0.2)
 
-    @contextmanager
-    def progress(_title: str) -> Iterator[Any]:
-        yield events.append
 
-    listener, clock = loop.Listener(say=lambda _: None, progress=progress), loop.Clock()
-    plan = of_budget(
-        40e9,
-        Ladder(
-            cheapest_flop=1e9,
-            levels=2,
-            sizes=3,
-            layers=1,
-            vocabulary=300,
-            context=32,
-            batch_tokens=128,
-            tokens_per_param=10,
-        ),
-    )
-    grounds = loop.grounds(folder, text=text, plan=plan, clock=clock, listener=listener)
-    again = loop.climb(grounds, folder, clock=clock, listener=listener)
-    assert {event.kind for event in events} == {"skipped"}
-    assert [run.loss_nats for run in again.runs] == [run["loss_nats"] for run in payload["runs"]]
-    assert again.forecast.written == payload["forecast"]["written"]
+def test_a_branch_is_a_run_of_its_trunk_and_fresh(climbed: tuple[Path, dict[str, Any]]) -> None:
+    runs = {run.id: run for run in store.runs(climbed[0] / "ladder")}
+    branches = [run for run in runs.values() if run.role == "fit"]
+    for run in branches:
+        assert run.origin is not None
+        assert run.origin.fresh
+        trunk = runs[run.origin.run]
+        assert (trunk.role, trunk.seed, trunk.learning_rate) == ("trunk", run.seed, run.learning_rate)
 
-    answers = loop.plans(again, folder, question="8xH100 for 7 days", clock=clock)
-    page = loop.page(again, grounds, folder, question="8xH100 for 7 days", answers=answers, clock=clock)
-    html = page.read_text()
-    assert f"{again.forecast.measured_nats:.3f}"[:5] in html
-    assert all(run.id in html for run in again.runs)
-    assert "a guess" in html  # 1e21 FLOP from runs of 1e10: the extrapolation is said out loud
+
+def test_law_fit_reads_the_points_and_says_what_it_leaves_out(climbed: tuple[Path, dict[str, Any]], here: Any) -> None:
+    done = here("law", "fit", str(climbed[0] / "ladder" / "runs.jsonl"), "--json")
+    assert done.code == 0, done.err
+    assert done.json["n_runs"] == 12
+    reasons = {line.partition(": ")[2] for line in done.json["dropped"]}
+    assert reasons == {
+        "a trunk of branches: its rate never decayed",
+        "trained to find a learning rate",
+        "kept out of the fit as its proof",
+    }
+
+
+def test_the_page_shows_runs_rates_and_proof(climbed: tuple[Path, dict[str, Any]]) -> None:
+    html = Path(climbed[1]["report"]).read_text()
+    assert all(run["id"] in html for run in climbed[1]["runs"])
+    assert "Learning rates tried" in html
+    assert f"{climbed[1]['forecast']['measured']:.3f}"[:5] in html
     assert 'src="http' not in html
-    assert {stage.name for stage in clock.stages} >= {"text to tokens", "ladder", "proof", "plan", "page"}
 
 
-def test_dry_run_shows_the_rungs_and_trains_nothing(tmp_path: Path, isoflop: Any) -> None:
-    done = isoflop("ladder", "--dry-run", "--runs-dir", str(tmp_path / "runs"), "--json", *SMALL)
-    payload = json.loads(done.stdout)
-    assert len(payload["rungs"]) == 7
-    assert payload["compute_flop"] == pytest.approx(40e9, rel=0.03)
+def test_another_ladder_in_the_folder_and_a_wrong_resume_are_refused(
+    climbed: tuple[Path, dict[str, Any]], text: Path, plan: Path, tmp_path: Path, here: Any
+) -> None:
+    same = ["ladder", "--text", str(text), "--plan", str(plan)]
+    for more, said in (
+        (["--runs-dir", str(climbed[0]), "--set", "size_step=1.6"], "whose size_step is 1.5, and here it is 1.6"),
+        (["--runs-dir", str(climbed[0]), "--resume", "never"], "a ladder lies here already"),
+        (["--runs-dir", str(tmp_path / "none"), "--resume", "must"], "no ladder to go on with"),
+    ):
+        done = here(*same, *more)
+        assert done.code == 2, done.err
+        assert said in done.err
+    assert not (tmp_path / "none").exists()
+
+
+def test_dry_run_shows_runs_cost_and_gain_and_trains_nothing(tmp_path: Path, here: Any) -> None:
+    done = here("ladder", "--dry-run", "--runs-dir", str(tmp_path / "runs"), "--budget", "5e14", "--json")
+    payload = done.json
+    assert [rung["role"] for rung in payload["rungs"]].count("fit") == 45
+    assert payload["compute_flop"] == pytest.approx(sum(rung["spent_flop"] for rung in payload["rungs"]))
+    assert 3.5e14 < payload["compute_flop"] <= 5.05e14
+    assert payload["saved_fraction"] > 0.38
+    assert payload["log_loss_sd"] < payload["smallest_alone_log_loss_sd"]
+    assert payload["wall_s"] is None
+    assert payload["rules"]["cooldown"]["source"]
     assert not (tmp_path / "runs").exists()
+
+
+def test_dry_run_of_a_ladder_begun_knows_its_time(climbed: tuple[Path, dict[str, Any]], plan: Path, here: Any) -> None:
+    payload = here("ladder", "--dry-run", "--runs-dir", str(climbed[0]), "--plan", str(plan), "--json").json
+    assert payload["wall_s"] > 0
+
+
+@pytest.mark.parametrize("design", ["grid", "designed"])
+def test_other_designs_cost_what_they_say(design: str, here: Any, tmp_path: Path) -> None:
+    payload = here(
+        "ladder", "--dry-run", "--runs-dir", str(tmp_path), "--design", design, "--budget", "3e14", "--json"
+    ).json
+    assert payload["design"] == design
+    roles = {rung["role"] for rung in payload["rungs"]}
+    assert roles == ({"tuning", "fit", "held_out"} | ({"trunk"} if design == "designed" else set()))
+    assert (payload["saved_fraction"] > 0) == (design == "designed")
 
 
 @pytest.mark.parametrize(
     ("arguments", "code", "said"),
     [
-        (["--budget", "1e6"], 3, "it needs at least"),
+        (["--budget", "1e6"], 3, "the smallest costs"),
         (["--budget", "-5"], 2, "must be positive"),
         (["--budget", "3 days"], 2, "is a time"),
         (["--text", "/nowhere"], 4, "/nowhere"),
+        (["--set", "size=3"], 2, "did you mean"),
+        (["--executor-set", "x"], 2, "write KEY=VALUE"),
     ],
 )
 def test_bad_input_ends_with_its_sentence_and_code(
-    arguments: list[str], code: int, said: str, tmp_path: Path, isoflop: Any
+    arguments: list[str], code: int, said: str, tmp_path: Path, here: Any
 ) -> None:
-    done = isoflop("ladder", "--runs-dir", str(tmp_path / "runs"), *arguments)
-    assert done.returncode == code, done.stderr
-    assert said in done.stderr
-    assert "Traceback" not in done.stderr
+    done = here("ladder", "--runs-dir", str(tmp_path / "runs"), *arguments)
+    assert done.code == code, done.err
+    assert said in done.err
+    assert "Traceback" not in done.err
+
+
+def test_runs_of_a_ladder_are_of_one_type(climbed: tuple[Path, dict[str, Any]]) -> None:
+    told = read_lines(climbed[0] / "ladder" / "runs.jsonl", Run)
+    assert {run.id for run in told} == {run["id"] for run in climbed[1]["runs"]}

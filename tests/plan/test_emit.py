@@ -8,6 +8,7 @@ from typing import Any
 
 import msgspec
 import pytest
+from msgspec.structs import replace
 
 from isoflop.count.memory_peak import memory
 from isoflop.count.parameters import parameters
@@ -15,7 +16,7 @@ from isoflop.errors import InfeasibleError, InputError, UnknownNameError, UsageE
 from isoflop.laws import source
 from isoflop.plan.answer import answer
 from isoflop.plan.emit import emit
-from isoflop.plan.emit_jobs import TARGETS, Target
+from isoflop.plan.emit_jobs import TARGETS, Target, limits
 from isoflop.plan.emit_recipe import batched
 from isoflop.plan.emit_source import PlanFile, read
 from isoflop.plan.payload import payload
@@ -24,6 +25,7 @@ from isoflop.specs.layout import Layout, Training
 from isoflop.specs.plan import Budget
 from isoflop.specs.recipe_file import load
 from isoflop.tables.named import model
+from isoflop.train.team import laid_out
 from isoflop.units import parse_devices
 
 DAY = 86_400.0
@@ -162,15 +164,35 @@ def test_skypilots_yaml_asks_for_the_planned_devices(plan: PlanFile) -> None:
     assert "isoflop train recipe.toml" in job["run"]
 
 
-def test_what_the_trainer_cannot_do_yet_is_said_where_it_is_read(plan: PlanFile, tmp_path: Path) -> None:
+def test_a_layout_that_the_trainer_refuses_is_said_where_it_is_read_and_no_other(
+    plan: PlanFile, tmp_path: Path
+) -> None:
+    piped, flat = plan.options
+    assert (piped.layout.pipeline, flat.layout.pipeline) == (2, 1)
     for target in TARGETS:
-        made = emit(plan, to=target)
-        assert all("NOT YET" in text for text in made.files.values())
-        assert any("one device" in text for text in made.warnings)
+        made = emit(plan, to=target, option=flat.name)
+        assert all("# Planned: 64 devices" in text and "NOT YET" not in text for text in made.files.values())
+        assert made.warnings == []
+        made = emit(plan, to=target, option=piped.name)
+        assert all("# NOT YET" in text and "with pipeline 2" in text for text in made.files.values())
+        assert ["pipeline 2" in text for text in made.warnings] == [True]
     alone = emit(read(written(tmp_path, "1xH100", days=1.0)), to="torchrun")
-    assert not any("NOT YET" in text for text in alone.files.values())
+    assert not any("NOT YET" in text or "Planned" in text for text in alone.files.values())
     assert alone.warnings == []
     assert "torchrun --" not in alone.files["job.sh"]
+
+
+def test_what_is_said_of_a_recipe_is_what_the_trainer_does_with_it(plan: PlanFile) -> None:
+    """The same rule stands behind both."""
+    piped, flat = (emit(plan, to="recipe", option=option.name).recipe for option in plan.options)
+    assert laid_out(flat, plan.count).sharding == "zero1"
+    with pytest.raises(UsageError, match="pipeline 2"):
+        laid_out(piped, plan.count)
+    assert len(limits(piped)) == len(limits(flat)) + 1
+    assert flat.layout is not None
+    cut = replace(flat, layout=replace(flat.layout, tensor=2))
+    assert laid_out(cut, plan.count).tensor == 2
+    assert any("more memory than was planned" in line for line in limits(cut))
 
 
 @pytest.mark.parametrize(

@@ -45,7 +45,7 @@ def _learning(recipe: Recipe, objective: str | None) -> Recipe:
 
 
 def test_a_crew_finds_itself_in_a_file_and_gathers(tmp_path: Path) -> None:
-    with Crew(threads=1, slices=[()] * 2) as crew:
+    with Crew.of_processes(2, threads=1) as crew:
         crew.all_ready()
         rates = crew.ask(Gather(meeting=str(tmp_path / "meeting"), ranks=2, seconds=0.2))
         steps = crew.ask(Steps(recipe=TINY, seconds=0.1), of=1)

@@ -13,6 +13,7 @@ from typing import NamedTuple
 
 import msgspec
 import pytest
+from tests.train.resting import HANG_S, REST, Brake
 
 from isoflop.data.read import Document
 from isoflop.data.tokenization import tokenize
@@ -23,15 +24,14 @@ from isoflop.specs.recipe import Recipe
 from isoflop.specs.run import Run
 from isoflop.train import store
 from isoflop.train.choose import choose_workers, decide
-from isoflop.train.sweep import SweepEvent, run_id, sweep
+from isoflop.train.places import run_id
+from isoflop.train.sweep import SweepEvent, sweep
 
 CONTEXT = 32
 BATCH = 8 * CONTEXT
 LONG = 300
 FIRST_EVALUATION = LONG // 5
-REST = 7  # steps after it
 PEAK = 1e11
-HANG_S = 600.0  # no test is decided by the clock; whoever has waited this long waits for ever
 
 
 @pytest.fixture(scope="module")
@@ -114,54 +114,6 @@ def alive(pid: int) -> bool:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
     except FileNotFoundError:
         return False
-
-
-# The real worker, with one habit: some steps after an evaluation it rests, until it is to stop or the brake is let go.
-# So a run is in its middle when its plug is pulled, on whatever machine.
-RESTING = """
-import sys, time
-from pathlib import Path
-from isoflop.train import worker
-
-class Resting(worker.Desk):
-    evaluated, asked, latest = False, 0, time.monotonic() + {patience}
-
-    def say(self, message):
-        super().say(message)
-        self.evaluated |= isinstance(message, worker.Told) and message.event.kind == "evaluation"
-
-    def should_stop(self):
-        self.asked += self.evaluated  # it is asked before each step
-        while not (stop := super().should_stop()) and self.asked > {rest} and self.braked():
-            time.sleep(0.01)
-        return stop
-
-    def braked(self):
-        return Path({brake!r}).exists() and time.monotonic() < self.latest
-
-sys.argv = sys.argv[2:]
-worker.Desk = Resting
-worker.main()
-"""
-
-
-class Brake:
-    """Stands where a sweep starts Python for its workers.
-
-    Attributes:
-        python: the program to start.
-    """
-
-    def __init__(self, folder: Path) -> None:
-        self.python, self._brake, script = folder / "python", folder / "brake", folder / "resting.py"
-        self._brake.touch()
-        script.write_text(RESTING.format(patience=HANG_S, rest=REST, brake=str(self._brake)))
-        self.python.write_text(f'#!/bin/sh\nexec {shlex.join([sys.executable, str(script)])} "$@"\n')
-        self.python.chmod(0o755)
-
-    def release(self) -> None:
-        """Nobody rests any more."""
-        self._brake.unlink()
 
 
 @pytest.fixture
@@ -418,6 +370,22 @@ def test_two_sweeps_do_not_share_a_folder_and_a_killed_one_leaves_it_whole(
     assert not alive(worker)
     assert next(e for e in log if e.kind == "started").step >= FIRST_EVALUATION
     assert run.loss_nats == whole[0].loss_nats
+
+
+def test_a_full_disk_ends_the_sweep_and_with_room_again_it_goes_on(
+    rung: Callable[..., Recipe], swept: Swept, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No file of a worker may grow beyond 16 KB, so no checkpoint is written whole."""
+    python = tmp_path / "python"
+    python.write_text(f'#!/bin/sh\nulimit -f 32\nexec {shlex.quote(sys.executable)} "$@"\n')
+    python.chmod(0o755)
+    with monkeypatch.context() as full:
+        full.setattr(sys, "executable", str(python))
+        with pytest.raises(ResourceError, match="the disk is full"):
+            go([rung(20), rung(40)], tmp_path / "runs", Log())
+    assert children() == []
+    runs = go([rung(20), rung(40)], tmp_path / "runs", Log())
+    assert [run.loss_nats for run in runs] == [swept.runs[0].loss_nats, swept.runs[2].loss_nats]
 
 
 def test_a_recipe_for_another_number_of_threads_is_refused(rung: Callable[..., Recipe], tmp_path: Path) -> None:

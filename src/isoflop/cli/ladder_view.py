@@ -1,6 +1,7 @@
 """How a climbed ladder and its plans are shown: as JSON and as tables."""
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from msgspec import to_builtins
@@ -9,60 +10,19 @@ from isoflop import units
 from isoflop.cli import law_view
 from isoflop.cli.progress import LadderProgress
 from isoflop.cli.shell import Output, Printer
-from isoflop.count.parameters import parameters
 from isoflop.loop import Listener
 from isoflop.plan import payload as plan_payload
 from isoflop.plan import table as plan_table
-from isoflop.plan.ladder import total_flop
 from isoflop.report.content import Stage
 from isoflop.specs.plan import Plan
-from isoflop.specs.recipe import Recipe
 from isoflop.specs.run import Run
 from isoflop.train.ladder import Climb, Forecast
+from isoflop.train.ladder_trunks import Ascent
 
 
 def listener(output: Output) -> Listener:
     """Lines and bars on stderr."""
     return Listener(say=output.progress, progress=lambda title: LadderProgress(title=title))
-
-
-def rungs_payload(recipes: Sequence[Recipe]) -> dict[str, Any]:
-    """The JSON of `isoflop ladder --dry-run`."""
-    rungs = [
-        {
-            "name": recipe.name,
-            "role": recipe.role,
-            "n_params": parameters(recipe.model).total,
-            "n_tokens": recipe.steps * recipe.batch_tokens,
-            "compute_flop": total_flop([recipe]),
-            "steps": recipe.steps,
-            "batch_tokens": recipe.batch_tokens,
-            "learning_rate": recipe.optimizer.learning_rate,
-            "layers": recipe.model.layers,
-            "width": recipe.model.width,
-        }
-        for recipe in recipes
-    ]
-    return {"rungs": rungs, "compute_flop": total_flop(recipes)}
-
-
-def show_rungs(printer: Printer, recipes: Sequence[Recipe]) -> None:
-    """Print the rungs before they are trained."""
-    rows = [
-        [
-            recipe.name,
-            units.show(parameters(recipe.model).total, "parameters"),
-            units.show(recipe.steps * recipe.batch_tokens, "tokens"),
-            units.show(total_flop([recipe]), "FLOP"),
-            f"{recipe.model.layers} x {recipe.model.width}",
-            str(recipe.steps),
-            str(recipe.batch_tokens),
-            f"{recipe.optimizer.learning_rate:.4f}",
-        ]
-        for recipe in recipes
-    ]
-    printer.table("", ["rung", "N", "D", "6ND", "shape", "steps", "batch", "learning rate"], rows)
-    printer.line(f"{len(recipes)} runs, {units.show(total_flop(recipes), 'FLOP')} in all")
 
 
 def climb_payload(climb: Climb, stages: Sequence[Stage]) -> dict[str, Any]:
@@ -78,6 +38,48 @@ def climb_payload(climb: Climb, stages: Sequence[Stage]) -> dict[str, Any]:
         "stages": {stage.name: stage.wall_s for stage in stages},
         "warnings": law_view.warnings(climb.law, second),
     }
+
+
+def ascent_payload(found: Ascent, stages: Sequence[Stage]) -> dict[str, Any]:
+    """The JSON of a climbed ladder of trunks."""
+    rates, noise = found.rates, found.noise
+    return climb_payload(found.climb, stages) | {
+        "design": found.layout.plan.design,
+        "compute_flop": found.compute_flop,
+        "points_flop": found.points_flop,
+        "separate_flop": found.separate_flop,
+        "saved_fraction": found.saved_fraction,
+        "learning_rate": None if rates is None else to_builtins(rates),
+        "noise": None if noise is None else to_builtins(noise),
+        "misfit_sd": found.misfit_sd,
+        "flagged": found.flagged,
+    }
+
+
+def show_ascent(printer: Printer, found: Ascent, stages: Sequence[Stage], *, page: Path) -> None:
+    """Print a climbed ladder of trunks."""
+    show_climb(printer, found.climb, stages)
+    rates = found.rates
+    if rates is not None:
+        a = rates.at(found.layout.proof.n_params)
+        printer.line(
+            f"learning rate: log rate = {rates.a:.3g} {rates.b:+.3g} log N, {a.value:.2g} ({a.lo:.2g} to {a.hi:.2g}) "
+            "at the kept-out size"
+        )
+        for warning in rates.warnings:
+            printer.warn(warning)
+    if found.noise is not None:
+        printer.line(
+            f"noise between seeds: {found.noise.sd:.2%} of the loss ({found.noise.freedom} degrees of freedom); the "
+            f"law misses its points by {found.misfit_sd:.2%} beyond it"
+        )
+    for flagged in found.flagged:
+        printer.warn(flagged)
+    printer.line(
+        f"{units.show(found.compute_flop, 'FLOP')} in all; points {units.show(found.points_flop, 'FLOP')} against "
+        f"{units.show(found.separate_flop, 'FLOP')} as runs of their own: {found.saved_fraction:.0%} saved"
+    )
+    printer.line(f"the page: {page}", style="bold")
 
 
 def forecast_payload(said: Forecast) -> dict[str, Any]:

@@ -21,8 +21,10 @@ from isoflop.specs.run import Run
 from isoflop.train import store
 from isoflop.train.cores import cores
 from isoflop.train.environment import begin_anew
+from isoflop.train.events import ignore
 from isoflop.train.interrupt import listening
 from isoflop.train.outlet import asked
+from isoflop.train.team import laid_out, place
 
 if TYPE_CHECKING:
     from isoflop.train.events import Event
@@ -77,12 +79,16 @@ def run_recipe(recipe: Recipe, folder: Path, output: Output, *, sinks: tuple[str
         DivergedError: it diverged.
         IsoflopError: whatever stopped it.
     """
-    shown = asked(sinks)
+    shown, here = asked(sinks), place()
     open_shards(Path(recipe.shards))  # what is missing is said before torch is imported
     begin_anew(recipe.threads)  # which may start this program again: what is said before is said twice
-    if recipe.layout is not None and recipe.layout.devices > 1:
-        output.progress(f"planned for {recipe.layout.devices} devices; this trainer runs on one")
-    if recipe.threads > (usable := cores().usable):
+    if here.world > 1:
+        laid_out(recipe, here.world)
+    leads = here.rank == 0
+    if leads and recipe.layout is not None and recipe.layout.devices != here.world:
+        how = "one" if here.world == 1 else str(here.world)
+        output.progress(f"planned for {recipe.layout.devices} devices; this trainer runs on {how}")
+    if leads and recipe.threads > (usable := cores().usable):
         output.progress(f"{recipe.threads} threads on {usable} cores wait for each other; threads = {usable} is faster")
     log = Log(str(folder))
     with listening() as wish:  # a signal in the middle of torch's import would end in whatever code was being run
@@ -92,17 +98,23 @@ def run_recipe(recipe: Recipe, folder: Path, output: Output, *, sinks: tuple[str
         from isoflop.train.meter import measure_matmul
 
         device = pick_device(recipe)
+        if here.world > 1:
+            from isoflop.train.parallel import own_device
+
+            own_device(recipe, here)
         peak = measure_matmul(
             threads=recipe.threads, precision=metered(settle(recipe, device).precision), device=device.type
         )
         if wish:
             raise wish.error("before the first step")
         with redirect_stdout(sys.stderr):  # what libraries print on the way is not the answer
-            run = train_recipe(recipe, folder=folder, on_event=log, peak_flop_per_s=peak, sinks=shown)
+            hear = log if leads else ignore
+            run = train_recipe(recipe, folder=folder, on_event=hear, peak_flop_per_s=peak, sinks=shown)
     log.end()
     if run.status == "diverged":
         raise DivergedError(f"{folder}: {run.note}. Lower optimizer.learning_rate, and remove the folder to try again")
-    output.show(payload(run, folder, log.resumed_from_step), lambda printer: render(printer, run, folder))
+    if leads:
+        output.show(payload(run, folder, log.resumed_from_step), lambda printer: render(printer, run, folder))
 
 
 def payload(run: Run, folder: Path, resumed_from_step: int | None) -> dict[str, Any]:

@@ -13,6 +13,7 @@ from isoflop.laws.law import Array
 from isoflop.laws.sheet import cells
 from isoflop.laws.table import Dropped, table
 from isoflop.specs.architecture import Counts
+from isoflop.specs.role import NO_POINT
 from isoflop.specs.run import Run
 
 LossKind: TypeAlias = Literal["train", "validation"]
@@ -160,10 +161,8 @@ def _of_folder(path: Path, *, counts: Counts, loss: LossKind) -> Curves:
     ways = set()
     for file in files:
         run = read_json(file, Run)
-        if run.status in UNUSABLE or run.role == "held_out":
-            dropped.append(
-                Dropped(run.id, run.status if run.status in UNUSABLE else "kept out of the fit as its proof")
-            )
+        if reason := run.status if run.status in UNUSABLE else NO_POINT.get(run.role, ""):
+            dropped.append(Dropped(run.id, reason))
             continue
         ways.add(counts if run.parameters else run.counts)
         _keep(_curve(file.parent, run, counts, loss, dropped), curves, dropped)

@@ -13,7 +13,7 @@ Shapes: K draws, P coefficients, C candidates, R runs.
 """
 
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from typing import NamedTuple, TypeAlias
 
 import numpy as np
 from msgspec import Struct
@@ -81,6 +81,10 @@ class Design(Struct, frozen=True, kw_only=True):
     after: Unknown
 
 
+Cost: TypeAlias = Callable[[Sequence[int]], float]
+"""FLOP of the candidates at these places, trained together."""
+
+
 class _Board(NamedTuple):
     """Everything the search looks at: gradients, information of the runs trained, distances to the target."""
 
@@ -90,7 +94,8 @@ class _Board(NamedTuple):
     of_loss_KP: Array
     away_C: Array
     away_now: float
-    cost_C: Array
+    cost: Cost
+    size: int
     trust_C: Array
     tau_n: float
     tau_loss: float
@@ -98,7 +103,7 @@ class _Board(NamedTuple):
 
 def next_runs(
     fitted: Fit, runs: RunTable | None, *, budget_flop: float, target_flop: float,
-    candidates: Sequence[Candidate] | None = None, most: int = 12,
+    candidates: Sequence[Candidate] | None = None, most: int = 12, cost: Cost | None = None,
 ) -> Design:  # fmt: skip
     """Choose runs.
 
@@ -109,6 +114,7 @@ def next_runs(
         target_flop: the budget whose N* and loss one wants to know.
         candidates: runs that could be trained; a grid around the optimum where None.
         most: runs, at the most.
+        cost: of candidates that share work, such as branches of one trunk; each for itself where None.
 
     Raises:
         FitError: no candidates are given, and the law has its optimum where no model can be.
@@ -120,17 +126,15 @@ def next_runs(
     offered = grid(fitted, budget_flop=budget_flop) if candidates is None else list(candidates)
     if not offered:
         raise InputError("no candidates to choose from")
-    board = _board(fitted, runs, offered, target_flop)
-    if board.cost_C.min() > budget_flop:
-        raise InfeasibleError(
-            f"the cheapest candidate costs {board.cost_C.min():.3g} FLOP, the budget is {budget_flop:.3g}"
-        )
+    board = _board(fitted, runs, offered, target_flop, cost)
+    if (cheapest := min(board.cost([i]) for i in range(board.size))) > budget_flop:
+        raise InfeasibleError(f"the cheapest candidate costs {cheapest:.3g} FLOP, the budget is {budget_flop:.3g}")
     chosen = _search(board, budget_flop, most)
-    chosen.sort(key=lambda i: -board.cost_C[i])
+    chosen.sort(key=lambda i: -offered[i].compute_flop)
     return Design(
         runs=[offered[i] for i in chosen],
         chosen=chosen,
-        compute_flop=float(board.cost_C[chosen].sum()),
+        compute_flop=board.cost(chosen),
         budget_flop=budget_flop,
         target_flop=target_flop,
         before=_unknown(board, []),
@@ -166,7 +170,9 @@ def grid(fitted: Fit, *, budget_flop: float) -> list[Candidate]:
     return found
 
 
-def _board(fitted: Fit, runs: RunTable | None, offered: Sequence[Candidate], target_flop: float) -> _Board:
+def _board(
+    fitted: Fit, runs: RunTable | None, offered: Sequence[Candidate], target_flop: float, cost: Cost | None = None
+) -> _Board:
     form = load_form(fitted.form)
     own = np.array(list(fitted.law.coefficients.values()))
     pool = np.array(fitted.draws) if fitted.draws else own[None]
@@ -186,7 +192,8 @@ def _board(fitted: Fit, runs: RunTable | None, offered: Sequence[Candidate], tar
         ),
         away_C=away,
         away_now=float(trained.min()) if trained.size else float(away.max()) + NOWHERE,
-        cost_C=6 * n * d,
+        cost=cost or (lambda chosen: float((6 * n * d)[list(chosen)].sum())),
+        size=len(offered),
         trust_C=_trust(away, fitted),
         tau_n=fitted.spread.log_n_per_efold,
         tau_loss=fitted.spread.loss_per_efold,
@@ -250,7 +257,7 @@ def _left(board: _Board, now: tuple[Array, Array, float], chosen: Sequence[int])
 
 
 def _search(board: _Board, budget: float, most: int) -> list[int]:
-    """The best of three greedy designs, by what a run brings, by that per FLOP, and between,, after exchange."""
+    """The best of three greedy designs, by what a run brings, by that per FLOP, and between, after exchange."""
     now = _parts(board, [])
     designs = [_exchanged(board, now, _greedy(board, now, budget, most, by), budget) for by in (0.0, 0.5, 1.0)]
     return min(designs, key=lambda chosen: _left(board, now, chosen))
@@ -260,15 +267,15 @@ def _greedy(board: _Board, now: tuple[Array, Array, float], budget: float, most:
     chosen: list[int] = []
     left, spent = _left(board, now, []), 0.0
     while len(chosen) < most:
-        options = [
-            i for i in range(len(board.cost_C)) if i not in chosen and spent + board.cost_C[i] <= budget * 1.000001
-        ]
+        price = {i: board.cost([*chosen, i]) for i in range(board.size) if i not in chosen}
+        options = [i for i, together in price.items() if together <= budget * 1.000001]
         if not options:
             break
         after = np.array([_left(board, now, [*chosen, i]) for i in options])
-        pick = int(np.argmax((left - after) / board.cost_C[options] ** by_cost))
-        chosen.append(options[pick])
-        left, spent = float(after[pick]), spent + float(board.cost_C[options[pick]])
+        more = np.maximum([price[i] - spent for i in options], 1e-9 * budget)
+        pick = options[int(np.argmax((left - after) / more**by_cost))]
+        left, spent = float(after[options.index(pick)]), price[pick]
+        chosen.append(pick)
     return chosen
 
 
@@ -276,14 +283,12 @@ def _exchanged(board: _Board, now: tuple[Array, Array, float], chosen: list[int]
     """Swap one run for another while that helps."""
     left = _left(board, now, chosen)
     for _ in range(len(chosen)):
-        spent = board.cost_C[chosen].sum()
         best: tuple[float, list[int]] | None = None
-        for place, out in enumerate(chosen):
-            room = (budget - spent + board.cost_C[out]) * 1.000001
-            for i in np.flatnonzero(board.cost_C <= room):
-                if int(i) in chosen:
+        for place in range(len(chosen)):
+            for i in range(board.size):
+                swapped = [*chosen[:place], i, *chosen[place + 1 :]]
+                if i in chosen or board.cost(swapped) > budget * 1.000001:
                     continue
-                swapped = [*chosen[:place], int(i), *chosen[place + 1 :]]
                 after = _left(board, now, swapped)
                 if after < left * (1 - 1e-6) and (best is None or after < best[0]):
                     best = (after, swapped)

@@ -15,6 +15,7 @@ from isoflop.laws.law import Array
 from isoflop.laws.sheet import Sheet
 from isoflop.specs.architecture import Counts
 from isoflop.specs.encoder_decoder import EncoderDecoder
+from isoflop.specs.role import NO_POINT
 from isoflop.specs.run import Run
 
 # Nothing real lies outside; a size of 0.4 is one in billions, a loss of 1e300 a run that burst.
@@ -214,8 +215,8 @@ def _comparable(validations: Collection[str | None], tokenizers: Collection[str 
 
 
 def _unfit(run: Run) -> str:
-    if run.role == "held_out":
-        return "kept out of the fit as its proof"
+    if run.role in NO_POINT:
+        return NO_POINT[run.role]
     if run.status != "finished":
         return f"{run.status}{': ' + run.note if run.note else ''}"
     if run.loss_nats is None or not math.isfinite(run.loss_nats) or run.loss_nats <= 0:
@@ -227,8 +228,8 @@ def _unfit(run: Run) -> str:
 
 def _unfit_row(row: Mapping[str, str]) -> str:
     """As `_unfit`, of a row that `isoflop runs export` wrote."""
-    if row.get("role") == "held_out":
-        return "kept out of the fit as its proof"
+    if (role := row.get("role", "")) in NO_POINT:
+        return NO_POINT[role]
     if row["status"] != "finished":
         return row["status"]
     if row.get("origin.fresh", "").casefold() == "false":

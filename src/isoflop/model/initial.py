@@ -3,9 +3,9 @@
 import torch
 from torch import Tensor, nn
 
-from isoflop.model.attention import CrossAttention, SelfAttention
 from isoflop.specs import architecture as specs
 
+_QUERIES = ("attention.qkv.weight", "cross.query.weight")
 _INTO_THE_STREAM = ("out.weight", "down.weight", "mlp.down")
 
 
@@ -24,15 +24,17 @@ def initialise(model: nn.Module, generator: torch.Generator) -> None:
     biases of relative positions of 1/sqrt(width) (Raffel et al. 2020, arXiv:1910.10683, published code).
     """
     for name, weight in model.named_parameters():
-        if weight.ndim == 1:
-            weight.fill_(0.0 if name.endswith("bias") else 1.0)
-        else:
-            weight.normal_(std=_std(model.spec, name, weight), generator=generator)  # type: ignore[arg-type]
-    for module in model.modules():
-        if isinstance(module, SelfAttention) and module.scale is not None:
-            module.qkv.weight[: module.heads * module.head_size] *= module.head_size**-0.5
-        if isinstance(module, CrossAttention):
-            module.query.weight *= module.head_size**-0.5
+        first_weight(model.spec, name, weight, generator)  # type: ignore[arg-type]
+
+
+def first_weight(spec: specs.Model, name: str, weight: Tensor, generator: torch.Generator) -> None:
+    """Fill the weight of this name; drawn one after the other in a model's own order, they are `initialise`'s."""
+    if weight.ndim == 1:
+        weight.fill_(0.0 if name.endswith("bias") else 1.0)
+    else:
+        weight.normal_(std=_std(spec, name, weight), generator=generator)
+    if isinstance(spec, specs.EncoderDecoder) and name.endswith(_QUERIES):  # rows of queries come first in both
+        weight[: spec.heads * spec.head_size] *= spec.head_size**-0.5
 
 
 def _std(spec: specs.Model, name: str, weight: Tensor) -> float:

@@ -52,20 +52,19 @@ def emit(
     if Path(run_name).name != run_name or not run_name.isprintable():
         raise UsageError(f"--name {run_name!r}: the run's name is one folder's")
     made = recipe(chosen, shards=shards, name=run_name, precision=precision)
-    assert made.layout is not None
     header = [
         f"Option {chosen.name!r} of {plan_name}, written by `isoflop plan emit`; to train: `isoflop train {RECIPE}`.",
         f"Tokens first: isoflop data tokenize --out {shards} --vocabulary {made.model.vocabulary}",
-        *limits(made.layout),
+        *limits(made),
     ]
     files = {RECIPE: "".join(f"# {line}\n" for line in header) + "\n" + _toml(made)}
     if to != "recipe":
         described = job(
-            chosen, made.layout, name=run_name, device=plan.device, count=plan.count, per_node=per_node, plan=plan_name
+            chosen, made, name=run_name, device=plan.device, count=plan.count, per_node=per_node, plan=plan_name
         )
         files[FILES[to]] = script(described, to)
     unfit = [] if chosen.fits else [f"option {chosen.name} does not fit its devices; the plan says how many would do"]
-    return Emitted(option=chosen.name, recipe=made, files=files, warnings=[*unfit, *limits(made.layout)[1:3]])
+    return Emitted(option=chosen.name, recipe=made, files=files, warnings=[*unfit, *limits(made)[1:-1]])
 
 
 def _toml(made: Recipe) -> str:

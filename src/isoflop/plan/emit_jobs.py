@@ -9,6 +9,8 @@ from msgspec import Struct
 from isoflop.errors import UsageError
 from isoflop.plan.emit_source import Planned
 from isoflop.specs.layout import Layout
+from isoflop.specs.recipe import Recipe
+from isoflop.specs.together import refusal
 from isoflop.tables import rows
 from isoflop.tables.advice import Launcher
 
@@ -17,6 +19,11 @@ TARGETS: tuple[Target, ...] = get_args(Target)
 RECIPE = "recipe.toml"
 FILES: dict[Target, str] = {"torchrun": "job.sh", "slurm": "job.sbatch", "skypilot": "job.yaml", "recipe": RECIPE}
 _PORT = 29500
+_ELSEWHERE = f"On one device `isoflop train {RECIPE}` trains the same model, if it fits there."
+_WHOLE = (
+    "NOTE: of a tensor-parallel layout `isoflop train` keeps embedding, head and norms whole on every device, and so "
+    "needs more memory than was planned."
+)
 _SPARE = 1.1  # of a time limit over the plan's slowest: a job that ends a minute early loses its place in the queue
 
 
@@ -37,7 +44,7 @@ class Job(Struct, frozen=True, kw_only=True):
     header: list[str]
 
 
-def job(option: Planned, layout: Layout, *, name: str, device: str, count: int, per_node: int, plan: str) -> Job:
+def job(option: Planned, recipe: Recipe, *, name: str, device: str, count: int, per_node: int, plan: str) -> Job:
     """The job of one option.
 
     Args:
@@ -56,21 +63,20 @@ def job(option: Planned, layout: Layout, *, name: str, device: str, count: int, 
         nodes=ceil(count / per_node),
         per_node=min(count, per_node),
         wall_s=_SPARE * option.wall_s_hi,
-        header=[f"Option {option.name!r} of {plan}, written by `isoflop plan emit`.", *limits(layout)],
+        header=[f"Option {option.name!r} of {plan}, written by `isoflop plan emit`.", *limits(recipe)],
     )
 
 
-def limits(layout: Layout) -> list[str]:
-    """What the trainer of this version cannot do of a layout, in sentences; none where it does all of it."""
-    if layout.devices == 1:
+def limits(recipe: Recipe) -> list[str]:
+    """How the recipe was planned to lie on several devices, and what of it our trainer refuses, a line each."""
+    layout = recipe.layout
+    if layout is None or layout.devices == 1:
         return []
-    return [
-        f"Planned: {describe(layout)}.",
-        "NOT YET: `isoflop train` runs one process on one device. On more it takes the recipe, and all but the first",
-        "process then stop at the run folder's lock; the launcher line below is what this layout needs, not what runs.",
-        f"On one device the same recipe trains the same model {layout.devices} times as long, if it fits there:",
-        f"  isoflop train {RECIPE}",
-    ]
+    planned = f"Planned: {describe(layout)}."
+    if refused := refusal(recipe, layout):
+        return [planned, f"NOT YET: `isoflop train` refuses this on several processes: {refused}.", _ELSEWHERE]
+    kept = [_WHOLE] if layout.tensor > 1 else []
+    return [planned, *kept, _ELSEWHERE]
 
 
 def describe(layout: Layout) -> str:

@@ -180,6 +180,15 @@ class Stage(Struct, frozen=True, kw_only=True):
     note: str = ""
 
 
+class Sheet(Struct, frozen=True, kw_only=True):
+    """A table that one kind of loop has to show beside its runs; numbers sort as numbers."""
+
+    caption: str
+    columns: list[str]
+    rows: list[list[str | float]]
+    note: str = ""
+
+
 class Content(Struct, frozen=True, kw_only=True):
     """One closed loop.
 
@@ -202,6 +211,7 @@ class Content(Struct, frozen=True, kw_only=True):
     plan_question: str = ""
     plans: list[Plan] = []
     stages: list[Stage] = []
+    sheets: list[Sheet] = []
     warnings: list[str] = []
     stamp: Stamp | None = None
 

@@ -27,6 +27,7 @@ def render(content: Content) -> str:
         _proof(content, specs),
         _law(content, specs),
         _trust(content, specs),
+        _made(content),
         _runs(content, specs),
         _plan(content),
         _origin(content),
@@ -111,6 +112,12 @@ def _trust(content: Content, specs: dict[str, object]) -> str:
     return section(
         "trust", "How well it fits", paragraph(said), charts, tables.backtests_table(law) if law.backtests else ""
     )
+
+
+def _made(content: Content) -> str:
+    """How the loop came to its runs; nothing where it has nothing to show."""
+    parts = [tables.sheet_table(sheet) + (paragraph(sheet.note) if sheet.note else "") for sheet in content.sheets]
+    return section("made", "How the runs were made", *parts) if parts else ""
 
 
 def _runs(content: Content, specs: dict[str, object]) -> str:

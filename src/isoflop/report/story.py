@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from isoflop.report import law_story
-from isoflop.report.content import Content, Forecast, Law, Measurement, Plan, Stage
+from isoflop.report.content import Content, Forecast, Law, Measurement, Plan, Sheet, Stage
 from isoflop.stamp import Stamp
 from isoflop.train import store
 from isoflop.train.ladder import Climb
@@ -19,6 +19,7 @@ def content(
     plan_question: str = "",
     plans: list[Plan] | None = None,
     stages: list[Stage] | None = None,
+    sheets: list[Sheet] | None = None,
     warnings: list[str] | None = None,
     stamp: Stamp | None = None,
 ) -> Content:
@@ -47,6 +48,7 @@ def content(
         plan_question=plan_question,
         plans=plans or [],
         stages=stages or [],
+        sheets=sheets or [],
         warnings=[*climb.law.warnings, *(climb.approach_2.warnings if climb.approach_2 else []), *(warnings or [])],
         stamp=stamp,
     )

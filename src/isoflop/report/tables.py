@@ -3,7 +3,7 @@
 from collections.abc import Callable
 
 from isoflop import units
-from isoflop.report.content import Content, Law, Plan, measured
+from isoflop.report.content import Content, Law, Plan, Sheet, measured
 from isoflop.report.markup import Cell, greek, table
 from isoflop.report.words import NONE, clock, loss, number, signed, times
 from isoflop.specs.interval import Interval
@@ -49,6 +49,15 @@ def _status(run: Run, standing: str) -> Cell:
 
 def _cell(value: float | None, show: Callable[[float], str]) -> Cell:
     return Cell(text=NONE) if value is None else Cell(text=show(value), order=float(value))
+
+
+def sheet_table(sheet: Sheet) -> str:
+    """A table of a loop's own."""
+    rows = [
+        [Cell(text=value) if isinstance(value, str) else Cell(text=number(value, 4), order=value) for value in row]
+        for row in sheet.rows
+    ]
+    return table(sheet.caption, sheet.columns, rows)
 
 
 def coefficients_table(law: Law) -> str:

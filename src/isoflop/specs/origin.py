@@ -41,6 +41,7 @@ class Ancestor(Struct, frozen=True, kw_only=True):
         n_tokens: tokens its weights had seen, over all their runs.
         compute_flop: the work they had cost, by the laws' convention.
         learning_rate: that run's peak.
+        model_flop: the same work with attention; None for runs older than that.
         skipped_steps: batches of the data order that are behind it already and not counted in the run's own steps.
         fresh: whether the run is, to the bit, one that began anew by its recipe.
     """
@@ -53,6 +54,7 @@ class Ancestor(Struct, frozen=True, kw_only=True):
     n_tokens: float
     compute_flop: float
     learning_rate: float | None = None
+    model_flop: float | None = None
     skipped_steps: int = 0
     fresh: bool = False
 

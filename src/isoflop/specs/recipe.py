@@ -16,6 +16,7 @@ from isoflop.specs.objective import CAUSAL, Family, Objective, Row
 from isoflop.specs.optimizer import Optimizer
 from isoflop.specs.origin import Origin
 from isoflop.specs.parametrisation import Parametrisation, scales
+from isoflop.specs.role import Role
 from isoflop.specs.saving import Saving
 from isoflop.specs.schedule import Schedule
 
@@ -52,7 +53,7 @@ class Recipe(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
             time and the last digits.
         threads: CPU threads of the run; it changes the last digits, so it is part of the run.
         parametrisation: which rules carry the learning rate from the sizes where it was tuned to this model's.
-        role: "fit" for runs a law may see, "held_out" for its proof.
+        role: "fit" for runs a law may see; others see `specs.role`.
         layout: how the run was planned to lie on its devices; None leaves that to the trainer.
         origin: the checkpoint it begins from; None begins anew. Where it takes a checkpoint's state, `n_tokens` and the
             schedule count from that run's beginning.
@@ -79,7 +80,7 @@ class Recipe(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     threads: int = 1
     validation_tokens: int = 262_144
     evaluations: int = 5
-    role: Literal["fit", "held_out"] = "fit"
+    role: Role = "fit"
     layout: Layout | None = None
     origin: Origin | None = None
     checkpoint: Saving = Saving()

@@ -7,6 +7,7 @@ from msgspec import Struct
 from isoflop.specs.architecture import Counts, Model, ParameterCount
 from isoflop.specs.engine import Engine
 from isoflop.specs.origin import Ancestor
+from isoflop.specs.role import Role
 from isoflop.stamp import Stamp
 
 Status: TypeAlias = Literal["running", "finished", "interrupted", "diverged", "failed"]
@@ -47,6 +48,7 @@ class Run(Struct, frozen=True, kw_only=True):
         spent_flop: the part of it since the origin; None where that is all.
         model_flop: work by `count.flops` since the origin, attention included as the full square, the head on what is
             said alone.
+        whole_model_flop: that with the same work before the origin; None where it is all, or is not known.
         loss_nats: validation loss per token at the end, on `validation`; None until finished.
         bits_per_byte: the same loss per byte of text; None where what is said is no text in its order.
         validation: what the loss was measured on, e.g. "validation:262144@<sha256 of the split>", with what is said of
@@ -62,7 +64,7 @@ class Run(Struct, frozen=True, kw_only=True):
         time_shares: of `wall_s`, by what it went into: the phases of a step, evaluations, checkpoints.
         expert_load: of a mixture, the busiest expert's share of choices over the mean; 1 where all are used alike.
         predicted: before the first step.
-        role: "fit" for runs a law may see, "held_out" for its proof.
+        role: "fit" for runs a law may see; others see `specs.role`.
         note: why it diverged or failed, what to know about it.
         origin: the checkpoint it began from; None for a run that began anew.
     """
@@ -78,6 +80,7 @@ class Run(Struct, frozen=True, kw_only=True):
     unique_tokens: float | None = None
     compute_flop: float | None = None
     model_flop: float | None = None
+    whole_model_flop: float | None = None
     loss_nats: float | None = None
     bits_per_byte: float | None = None
     validation: str | None = None
@@ -97,7 +100,7 @@ class Run(Struct, frozen=True, kw_only=True):
     time_shares: dict[str, float] | None = None
     expert_load: float | None = None
     predicted: Predicted | None = None
-    role: Literal["fit", "held_out"] = "fit"
+    role: Role = "fit"
     note: str = ""
     spent_flop: float | None = None
     origin: Ancestor | None = None

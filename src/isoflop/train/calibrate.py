@@ -121,7 +121,7 @@ def _precision(machine: Machine) -> Precision:
 
 
 def _gather(ranks: int, *, seconds: float) -> float:
-    with Crew(threads=1, slices=[()] * ranks) as crew, tempfile.TemporaryDirectory(prefix="isoflop-") as folder:
+    with Crew.of_processes(ranks, threads=1) as crew, tempfile.TemporaryDirectory(prefix="isoflop-") as folder:
         crew.all_ready()
         return min(crew.ask(Gather(meeting=str(Path(folder) / "meeting"), ranks=ranks, seconds=seconds)))
 
@@ -158,7 +158,7 @@ def _known(machine: Machine) -> Device | None:
 
 
 def _memory(machine: Machine) -> float:
-    from isoflop.train.examine import memory_of_machine
+    from isoflop.train.cores import memory_of_machine
 
     if machine.accelerators:
         return machine.accelerators[0].memory_bytes
@@ -175,7 +175,7 @@ def _steps(machine: Machine, device: Device, *, kind: str, seconds: float, progr
     precision = _precision(machine)
     recipes = [_recipe(shape, precision=precision, threads=machine.cores, kind=kind) for shape in _SHAPES[kind]]
     best = [0.0] * len(recipes)
-    with Crew(threads=machine.cores, slices=[()]) as crew:
+    with Crew.of_processes(1, threads=machine.cores) as crew:
         crew.all_ready()
         for turn in range(_ROUNDS):
             for k, recipe in enumerate(recipes):

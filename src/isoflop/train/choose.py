@@ -3,7 +3,6 @@
 from msgspec import Struct, structs
 
 from isoflop.specs.recipe import Recipe
-from isoflop.train.cores import cores as here
 from isoflop.train.crew import Crew
 from isoflop.train.protocol import Rehearse
 
@@ -40,15 +39,17 @@ def choose_workers(recipe: Recipe, *, cores: int, seconds: float = 3.0) -> Choic
     Raises:
         IsoflopError: the recipe cannot be trained; the reason is the trainer's.
     """
-    with Crew(threads=cores, slices=here().slices(workers=1, threads=cores)) as crew:
+    with Crew.of_processes(1, threads=cores, bound=True) as crew:
         ready = crew.all_ready()[0]
         if ready.device == "cuda" and recipe.device != "cpu":
-            name = ready.accelerators[0].name
-            return Choice(workers=1, threads=cores, reason=f"one process on {name}: a GPU is not shared")
+            name, count = ready.accelerators[0].name, len(ready.accelerators)
+            each = "one process on" if count == 1 else f"{count} processes, each on one"
+            reason = f"{each} {name}: a GPU is not shared"
+            return Choice(workers=count, threads=max(1, cores // count), reason=reason)
         if cores == 1:
             return Choice(workers=1, threads=1, reason="one core: one process with one thread")
         together = sum(crew.ask(Rehearse(recipe=structs.replace(recipe, threads=cores), seconds=seconds)))
-    with Crew(threads=1, slices=here().slices(workers=cores, threads=1)) as crew:
+    with Crew.of_processes(cores, threads=1, bound=True) as crew:
         apart = sum(crew.ask(Rehearse(recipe=structs.replace(recipe, threads=1), seconds=seconds)))
     return decide(cores=cores, together_tokens_per_s=together, apart_tokens_per_s=apart)
 

@@ -33,13 +33,18 @@ def uncompile(model: nn.Module) -> None:
 
 
 def _parts(model: nn.Module) -> Iterator[nn.Module]:
-    """Blocks of every stack in the model; of a block with experts, whose shapes change at every step, its attention."""
+    """Blocks; of one with experts, whose shapes change at every step, its attention."""
+    for block in blocks(model):
+        inner = list(block.modules())
+        mixed = any(isinstance(part, Mixture) for part in inner)
+        yield from (part for part in inner if isinstance(part, Attention)) if mixed else [block]
+
+
+def blocks(model: nn.Module) -> Iterator[nn.Module]:
+    """Of every stack in the model."""
     for name, stack in model.named_modules():
         if isinstance(stack, nn.ModuleList) and name.rpartition(".")[2] == "blocks":
-            for block in stack:
-                inner = list(block.modules())
-                mixed = any(isinstance(part, Mixture) for part in inner)
-                yield from (part for part in inner if isinstance(part, Attention)) if mixed else [block]
+            yield from stack
 
 
 @contextmanager

@@ -1,6 +1,8 @@
-"""How many cores this process may really use: affinity and the container's quota, not the machine's nameplate."""
+"""What of the machine this process may really use: affinity, the container's quota, the GPUs left visible to it."""
 
 import os
+import shutil
+import subprocess
 from pathlib import Path
 
 from msgspec import Struct
@@ -36,6 +38,63 @@ class Cores(Struct, frozen=True, kw_only=True):
         if workers * threads != len(self.allowed) or self.usable < len(self.allowed):
             return [()] * workers
         return [self.allowed[i * threads : (i + 1) * threads] for i in range(workers)]
+
+
+def memory_of_machine() -> tuple[float | None, float | None]:
+    """Memory of the machine or container and what is available of it, bytes; None where the system does not say."""
+    try:
+        lines = Path("/proc/meminfo").read_text().splitlines()
+    except OSError:
+        pages = "SC_PHYS_PAGES" in os.sysconf_names
+        return (float(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")) if pages else None), None
+    kib = {name: float(rest.split()[0]) * 1024 for name, _, rest in (line.partition(":") for line in lines)}
+    total, available = kib["MemTotal"], kib.get("MemAvailable", kib["MemFree"])
+    try:
+        limit = float(Path("/sys/fs/cgroup/memory.max").read_text())
+        used = float(Path("/sys/fs/cgroup/memory.current").read_text())
+    except (OSError, ValueError):
+        return total, available  # no container, or "max": no limit
+    return min(total, limit), max(0.0, min(available, limit - used))
+
+
+class Gpu(Struct, frozen=True, kw_only=True):
+    """A GPU as the driver tells of it.
+
+    Attributes:
+        name: as `CUDA_VISIBLE_DEVICES` takes it.
+    """
+
+    name: str
+    memory_bytes: float
+
+
+def gpus() -> list[Gpu]:
+    """The NVIDIA GPUs that are visible to this process, by their driver's own tool; torch would take seconds to say."""
+    if (tool := shutil.which("nvidia-smi")) is None:
+        return []
+    query = [tool, "--query-gpu=index,uuid,memory.total", "--format=csv,noheader,nounits"]
+    answer = subprocess.run(query, capture_output=True, text=True, check=False)
+    return visible(answer.stdout if answer.returncode == 0 else "", asked=os.environ.get("CUDA_VISIBLE_DEVICES"))
+
+
+def visible(listed: str, *, asked: str | None) -> list[Gpu]:
+    """Of the driver's table, what `CUDA_VISIBLE_DEVICES` leaves, in its order; None leaves all.
+
+    Args:
+        listed: a line "index, uuid, MiB" per GPU.
+    """
+    rows = [[word.strip() for word in line.split(",")] for line in listed.splitlines() if line.count(",") == 2]
+    known = {index: Gpu(name=index, memory_bytes=float(mib) * 2**20) for index, _, mib in rows if mib.isdecimal()}
+    by_uuid = {uuid: index for index, uuid, _ in rows}
+    if asked is None:
+        return list(known.values())
+    found = []
+    for word in filter(None, (word.strip() for word in asked.split(","))):
+        index = by_uuid.get(word, word)
+        if index not in known:
+            break  # as CUDA reads it: what follows a name that is none is not seen
+        found.append(known[index])
+    return found
 
 
 def cores() -> Cores:

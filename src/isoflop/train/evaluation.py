@@ -10,6 +10,7 @@ from torch import nn
 
 from isoflop.errors import InputError
 from isoflop.train.task import Validation
+from isoflop.train.team import ALONE, Team
 
 _BATCH_TOKENS = {"cpu": 2**12, "cuda": 2**16}
 
@@ -36,20 +37,34 @@ def evaluate(
     device: torch.device,
     precision: Callable[[], AbstractContextManager[object]],
     should_stop: Callable[[], bool],
+    team: Team = ALONE,
 ) -> Evaluation | None:
     """Say what is to be said of one window in `every` once; None where it was stopped on the way.
+
+    Args:
+        should_stop: the same on all processes.
+        team: the processes that share the windows; each has what came of all.
 
     Raises:
         InputError: in so short a text there was nothing to say.
     """
     nats, said, n_bytes = 0.0, 0, 0
-    for batch in validation.batches(max(1, _BATCH_TOKENS[device.type] // validation.text), every=every):
+    rows = max(1, _BATCH_TOKENS[device.type] // validation.text)
+    for together in validation.batches(rows * team.data_world, every=every):
         if should_stop():
             return None
+        batch = team.share(together)
+        if not len(batch.inputs_ST):  # of the last windows none is left for it, and the others need its shards
+            with precision():
+                validation.nats(model, together.rows(slice(1)), device)
+            continue
         with precision():
             nats += validation.nats(model, batch, device) * batch.said
         said += batch.said
         n_bytes += validation.bytes_said(batch) or 0
+    if team.world > 1:
+        nats, *counts = team.total(nats, said, n_bytes)
+        said, n_bytes = (int(count) for count in counts)
     if not said:
         raise InputError(
             f"validation text of {validation.text} tokens a window: nothing in it is to be said. Give more"

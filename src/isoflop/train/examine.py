@@ -1,6 +1,5 @@
 """What this machine has: Python, parts, devices, cores, memory, disk, folders. Torch is asked, never imported here."""
 
-import os
 import platform
 import shutil
 import sys
@@ -14,7 +13,7 @@ import isoflop
 from isoflop import stamp, tables
 from isoflop.errors import IsoflopError, UnknownNameError
 from isoflop.specs.cluster import Device
-from isoflop.train.cores import Cores, cores
+from isoflop.train.cores import Cores, cores, memory_of_machine
 from isoflop.train.meter import Machine
 from isoflop.train.survey import measure_machine
 
@@ -181,23 +180,6 @@ def _folder(purpose: str, path: Path) -> Folder:
     except OSError:
         writable = False
     return Folder(purpose=purpose, path=str(path), writable=writable, free_bytes=float(shutil.disk_usage(there).free))
-
-
-def memory_of_machine() -> tuple[float | None, float | None]:
-    """Memory of the machine or container and what is available of it, bytes; None where the system does not say."""
-    try:
-        lines = Path("/proc/meminfo").read_text().splitlines()
-    except OSError:
-        pages = "SC_PHYS_PAGES" in os.sysconf_names
-        return (float(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")) if pages else None), None
-    kib = {name: float(rest.split()[0]) * 1024 for name, _, rest in (line.partition(":") for line in lines)}
-    total, available = kib["MemTotal"], kib.get("MemAvailable", kib["MemFree"])
-    try:
-        limit = float(Path("/sys/fs/cgroup/memory.max").read_text())
-        used = float(Path("/sys/fs/cgroup/memory.current").read_text())
-    except (OSError, ValueError):
-        return total, available  # no container, or "max": no limit
-    return min(total, limit), max(0.0, min(available, limit - used))
 
 
 def _advice(seen: Cores, machine: Machine | None, available: float | None) -> list[str]:

@@ -11,7 +11,7 @@ from isoflop.specs.recipe import Recipe
 from isoflop.train import record
 from isoflop.train.counters import Counters
 from isoflop.train.evaluation import Evaluation
-from isoflop.train.events import Event, Kind
+from isoflop.train.events import Event, Kind, ignore
 from isoflop.train.gauges import Gauges, expert_load
 from isoflop.train.learner import Learner, pick_device
 from isoflop.train.meter import mfu
@@ -51,9 +51,16 @@ class Journal:
         key: str,
         sinks: Sequence[str] = (),
         peak_flop_per_s: float | None,
+        silent: bool = False,
     ) -> None:
+        """Begin it.
+
+        Args:
+            silent: of a process that keeps the books like the one that leads, and writes and says nothing.
+        """
+        self._silent = silent
         self.recipe, self.folder, self.counters = recipe, folder, counters
-        self._on_event = on_event
+        self._on_event = ignore if silent else on_event
         self._flop_per_token, self._peak_flop_per_s = flop_per_token, peak_flop_per_s
         self._line_every = max(1, recipe.steps // _LINES)
         self._began, self._wall_before = time.perf_counter(), counters.wall_s
@@ -87,10 +94,11 @@ class Journal:
     def resume(self, counters: Counters) -> None:
         """Go on from there, the curve cut back to it."""
         self.counters, self._wall_before, self._began = counters, counters.wall_s, time.perf_counter()
-        for damage in record.cut(self.folder, step=counters.step):
-            self.say("note", text=f"left out of the curve: {damage}")
-        self._outlets.close("interrupted")  # of what a rollback takes back, where it is one
-        self._outlets = Outlets(self._sinks, self._opening(), say=lambda text: self.say("note", text=text))
+        if not self._silent:
+            for damage in record.cut(self.folder, step=counters.step):
+                self.say("note", text=f"left out of the curve: {damage}")
+            self._outlets.close("interrupted")  # of what a rollback takes back, where it is one
+            self._outlets = Outlets(self._sinks, self._opening(), say=lambda text: self.say("note", text=text))
         self._report = _Report(counters.train_s)
         self._pace = (time.perf_counter(), counters.step)
 
@@ -146,6 +154,8 @@ class Journal:
 
     def _write(self, row: record.Row) -> None:
         """A line for the folder, and for whoever shows it."""
+        if self._silent:
+            return
         record.append(self.folder, row)
         self._outlets.tell(row)
 

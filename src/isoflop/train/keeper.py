@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
+from torch import Tensor
 
 from isoflop.specs.recipe import Recipe
 from isoflop.train import checkpoint, rollbacks
@@ -17,6 +18,7 @@ from isoflop.train.learner import Learner
 from isoflop.train.manifest import Metrics
 from isoflop.train.record import CHECKPOINTS
 from isoflop.train.snapshot import Snapshot
+from isoflop.train.team import ALONE, Team
 from isoflop.train.writer import Writer
 
 _SAVE_S = 20.0
@@ -34,7 +36,10 @@ class Keeper:
         held_s: seconds that training has stood still for checkpoints.
     """
 
-    def __init__(self, folder: Path, *, recipe: Recipe, key: str, journal: Journal, anchors: Anchors) -> None:
+    def __init__(
+        self, folder: Path, *, recipe: Recipe, key: str, journal: Journal, anchors: Anchors, team: Team = ALONE
+    ) -> None:
+        self._team = team
         self._where, self._key, self._journal, self._anchors = folder / CHECKPOINTS, key, journal, anchors
         self._saving, self._recipe = recipe.checkpoint, msgspec.to_builtins(recipe)
         self._writer, self._snapshot = Writer(), Snapshot() if recipe.checkpoint.background else None
@@ -49,27 +54,45 @@ class Keeper:
         Raises:
             InputError: there are checkpoints, and none is whole.
         """
-        history = rollbacks.settle(self._where)
-        found = checkpoint.newest(self._where, key=self._key, warn=lambda text: self._journal.say("note", text=text))
-        if found is None:
+        tensors: dict[str, dict[str, Tensor]] = {}
+
+        def find() -> Counters | None:
+            history = rollbacks.settle(self._where)
+            warn = lambda text: self._journal.say("note", text=text)  # noqa: E731
+            found = checkpoint.newest(self._where, key=self._key, warn=warn)
+            if found is None:
+                return None
+            tensors.update(found.tensors)
+            counters = msgspec.convert(found.manifest.state, Counters)
+            counters.rollbacks = history or counters.rollbacks
+            return counters
+
+        counters = self._team.first(find)  # who leads has read it, and gives the others their shares
+        if counters is None:
             return None
-        counters = msgspec.convert(found.manifest.state, Counters)
-        learner.restore(found.tensors, counters.engine)
-        counters.rollbacks = history or counters.rollbacks
+        learner.restore(tensors, counters.engine)
         self._saved, self._saved_step = time.perf_counter(), counters.step
         return counters
 
     def roll_back(self, learner: Learner, rollback: Rollback, counters: Counters) -> Counters:
         """Take up the checkpoint it names, the later ones gone; where that stood."""
         self.wait()
-        rollbacks.write(self._where, [*counters.rollbacks, rollback])
+        self._team.first(lambda: rollbacks.write(self._where, [*counters.rollbacks, rollback]))
         again = self.resume(learner)
         assert again is not None, "a checkpoint is taken before the first step"
         return again
 
     def due(self, step: int) -> bool:
-        """Whether a checkpoint is due: the beginning, an anchor, a step the recipe names, or enough time gone by."""
+        """Whether a checkpoint is due: the beginning, an anchor, a step the recipe names, or enough time gone by.
+
+        Time is what the process that leads says it is.
+        """
+        return self._team.any(self._team.leads and self._due(step))
+
+    def _due(self, step: int) -> bool:
         if self._saved_step is None or step in self._anchors:
+            return True
+        if step in self._saving.keep_at:
             return True
         if self._saving.keep_every is not None and step % self._saving.keep_every == 0:
             return True
@@ -93,6 +116,9 @@ class Keeper:
         self._writer.wait()  # its buffers are about to be used again
         counters.wall_s = self._journal.wall_s()
         tensors = learner.tensors()
+        if not self._team.leads:
+            self._saved_step = counters.step
+            return
         copied = self._snapshot.take(tensors) if self._snapshot is not None else None
         if copied is None and self._snapshot is not None:
             self._snapshot = None
@@ -112,7 +138,7 @@ class Keeper:
         keep = Keep(
             newest=self._saving.keep,
             every=self._saving.keep_every,
-            steps=self._anchors.needed(step, first=first),
+            steps=self._anchors.needed(step, first=first).union(self._saving.keep_at),
         )
         if copied is None:
             self._write(step, tensors, state, metrics, keep)

@@ -18,7 +18,7 @@ from isoflop.specs.parametrisation import scales
 from isoflop.specs.recipe import Recipe
 from isoflop.train import compiled, micro, precision, task
 from isoflop.train.engine import settle
-from isoflop.train.optim import Updater
+from isoflop.train.optim import Moves, Updater
 from isoflop.train.precision import Scaler
 from isoflop.train.schedule import multiplier
 from isoflop.train.spent import Laps
@@ -82,12 +82,17 @@ class Learner:
             parametrise(self.model, scales(recipe.parametrisation, recipe.model))
         if engine.precision == "fp8":
             precision.to_fp8(self.model)
-        self.updater = Updater(self.model, recipe, peak_learning_rate=self.peak_learning_rate)
+        self.updater: Moves = Updater(self.model, recipe, peak_learning_rate=self.peak_learning_rate)
         self._parameters = list(self.model.parameters())
         self.scaler = Scaler(self.device, self._parameters) if engine.precision == "fp16" else None
         self._cold = engine.compiled  # the next step compiles
         if engine.compiled:
             compiled.compile_blocks(self.model)
+
+    @property
+    def judged(self) -> torch.nn.Module:
+        """What an evaluation goes through: the model, or what holds its shards together."""
+        return self.model
 
     def evaluating(self) -> AbstractContextManager[object]:
         """The precision of training, and nothing compiled."""

@@ -5,7 +5,8 @@ checkpoint, bit for bit as if it had never stopped, because the state is the ste
 """
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
+from functools import partial
 from pathlib import Path
 
 from msgspec import structs
@@ -21,6 +22,7 @@ from isoflop.train.learner import reproducible
 from isoflop.train.micro import ran_out
 from isoflop.train.session import Session
 from isoflop.train.task import check
+from isoflop.train.team import ALONE, Team, place
 
 
 def train(
@@ -31,6 +33,7 @@ def train(
     should_stop: Callable[[], bool] = never,
     peak_flop_per_s: float | None = None,
     sinks: Sequence[str] = (),
+    patient: bool = False,
 ) -> Run:
     """Train `recipe` in `folder`, or go on with it.
 
@@ -41,6 +44,7 @@ def train(
         should_stop: asked before every step; True saves and raises. SIGINT and SIGTERM do the same, unless the program
             has handlers of its own.
         peak_flop_per_s: as measured; without it the run has no MFU.
+        patient: another process that trains in the folder is waited for, not refused; its run may be ours, too.
         sinks: where the curve is shown besides the folder, each "NAME" or "NAME:SETTING"; see `outlet.asked`.
 
     Returns:
@@ -53,10 +57,14 @@ def train(
         ResourceError: memory or disk ran out; the last checkpoint stands.
     """
     shards = _open(recipe)
-    recipe, ancestor = origin.resolved(recipe, folder=folder, shards=shards)
-    key = recipe.key(data_sha256=shards.content_sha256)
-    with record.claimed(folder), listening() as wish:
-        if run := record.settled(folder, key=key):
+    with team_of(recipe) as team, ExitStack() as held, listening() as wish:
+        recipe, ancestor = team.first(partial(origin.resolved, recipe, folder=folder, shards=shards))
+        key = recipe.key(data_sha256=shards.content_sha256)
+
+        def waits() -> bool:
+            return patient and not (wish or should_stop())
+
+        if run := team.first(lambda: _claimed(held, folder, key=key, patient=waits)):
             return run
         with reproducible(recipe):
             session = Session(
@@ -65,15 +73,40 @@ def train(
                 folder=folder,
                 key=key,
                 on_event=on_event,
-                peak_flop_per_s=peak_flop_per_s,
+                peak_flop_per_s=peak_flop_per_s and team.total(peak_flop_per_s)[0] * team.tensor,
                 sinks=sinks,
                 ancestor=ancestor,
+                team=team,
             )
-            with _accounted(session):
+            with _accounted(session), team.answering():
                 if run := session.run(lambda: bool(wish) or should_stop()):
                     session.journal.close(run.status)
                     return run
                 raise wish.error(f"at step {session.counters.step} of {recipe.steps}, saved")
+
+
+@contextmanager
+def team_of(recipe: Recipe) -> Iterator[Team]:
+    """All processes that train it: those that the environment tells of, or this one alone.
+
+    Raises:
+        UsageError: several cannot train this recipe, or there are not so many.
+        PreemptedError: another of them has ended.
+    """
+    here = place()
+    if here.world == 1:
+        yield ALONE
+        return
+    from isoflop.train.parallel import joined  # which one process has no use for
+
+    with joined(recipe, here) as team:
+        yield team
+
+
+def _claimed(held: ExitStack, folder: Path, *, key: str, patient: Callable[[], bool]) -> Run | None:
+    """Be the only one in the folder as long as `held` is open; the run, where it has ended there."""
+    held.enter_context(record.claimed(folder, patient=patient))
+    return record.settled(folder, key=key)
 
 
 def _open(recipe: Recipe) -> Shards:
@@ -113,6 +146,6 @@ def _close(session: Session, status: Status, note: str) -> None:
     with suppress(ResourceError):
         run = session.current()
         said = f"{note}. Before: {run.note}" if run.note else note
-        record.write_run(session.folder, structs.replace(run, status=status, note=said))
+        session.write(structs.replace(run, status=status, note=said))
     with suppress(ResourceError):
         session.journal.close(status)  # a sink may take its time, and who asked us to stop may have none

@@ -11,6 +11,7 @@ from isoflop.count.memory_peak import memory
 from isoflop.specs.engine import Computed, Engine
 from isoflop.specs.layout import Layout
 from isoflop.specs.recipe import Recipe
+from isoflop.train.cores import memory_of_machine
 from isoflop.train.predicted import training_of
 
 _SHARE = 0.9  # of what is available: the count leaves out what the process holds besides
@@ -66,6 +67,4 @@ def available(device: torch.device) -> float | None:
     """Bytes that a run may still take on the device; None where the system does not say."""
     if device.type == "cuda":
         return float(torch.cuda.mem_get_info(device)[0])
-    from isoflop.train.examine import memory_of_machine
-
     return memory_of_machine()[1]

@@ -8,8 +8,8 @@ Sources: Jordan 2024 (kellerjordan.github.io/posts/muon); Liu et al. 2025 (arXiv
 (arXiv:1711.05101).
 """
 
-from collections.abc import Iterable, Iterator
-from typing import Any
+from collections.abc import Container, Iterable, Iterator
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -32,6 +32,19 @@ _ADJUST = {"adamw-rms": "match_rms_adamw", "spectral": "original"}
 _PEAK = "peak"
 
 
+class Moves(Protocol):
+    """What changes the weights, and can be saved and restored."""
+
+    def step(self, *, share: float) -> None:
+        """Move the weights along their gradients, at this share of each peak learning rate; the gradients go."""
+
+    def tensors(self) -> dict[str, Tensor]:
+        """The state by the name of its weight, the number of its part if it has several, and its kind."""
+
+    def restore(self, tensors: dict[str, Tensor]) -> None:
+        """Take up what `tensors` gave."""
+
+
 class Updater:
     """All that changes the weights: one optimizer, or Muon and AdamW side by side.
 
@@ -40,14 +53,18 @@ class Updater:
     the weight; experts, which are stacked, lie one below the other.
     """
 
-    def __init__(self, model: nn.Module, recipe: Recipe, *, peak_learning_rate: float) -> None:
-        weights = dict(model.named_parameters())
+    def __init__(
+        self, model: nn.Module, recipe: Recipe, *, peak_learning_rate: float, only: Container[str] | None = None
+    ) -> None:
+        """Take charge of the model's weights, or of those of these names only."""
+        weights = {name: w for name, w in model.named_parameters() if only is None or name in only}
         ours = muon_weights(model) if recipe.optimizer.name == "muon" else []
+        ours = [name for name in ours if name in weights]
         self._whole = {name: weight for name, weight in weights.items() if name not in ours}
         self._cut = {name: (weights[name], _parts(weights[name], _rows(model, name))) for name in ours}
-        self.optimizers: list[torch.optim.Optimizer] = [
-            adamw(model, recipe, peak_learning_rate=peak_learning_rate, weights=self._whole)
-        ]
+        self.optimizers: list[torch.optim.Optimizer] = []
+        if self._whole:
+            self.optimizers.append(adamw(model, recipe, peak_learning_rate=peak_learning_rate, weights=self._whole))
         if ours:
             parts = [piece for _, parts in self._cut.values() for piece in parts]
             self.optimizers.append(muon(parts, recipe, peak_learning_rate=peak_learning_rate))
@@ -101,7 +118,7 @@ class Updater:
             yield name, weight, self.optimizers[0].state
         for name, (_, parts) in self._cut.items():
             for k, piece in enumerate(parts):
-                yield (name if len(parts) == 1 else f"{name}.{k}"), piece, self.optimizers[1].state
+                yield (name if len(parts) == 1 else f"{name}.{k}"), piece, self.optimizers[-1].state
 
 
 def _set_rate(group: dict[str, Any], rate: float) -> None:

@@ -11,7 +11,7 @@ import msgspec
 from msgspec import structs
 
 from isoflop import files
-from isoflop.count.text import law_flop_per_text_token
+from isoflop.count.text import flop_per_text_token, law_flop_per_text_token
 from isoflop.data.shards import Shards
 from isoflop.errors import InputError, UsageError
 from isoflop.specs import recipe_file
@@ -141,9 +141,18 @@ def ancestor(recipe: Recipe, found: Found, shards: Shards) -> Ancestor:
         n_tokens=own_tokens + (before.n_tokens if before else 0.0),
         compute_flop=law_flop_per_text_token(theirs) * own_tokens + (before.compute_flop if before else 0.0),
         learning_rate=found.run.learning_rate,
+        model_flop=_model_flop(theirs, own_tokens, before),
         skipped_steps=_behind(recipe, found, shards),
         fresh=take == "state" and (before is None or before.fresh),
     )
+
+
+def _model_flop(theirs: Recipe, own_tokens: int, before: Ancestor | None) -> float | None:
+    """Work with attention over all that a checkpoint's weights have seen; None where a run before did not tell."""
+    own = flop_per_text_token(theirs) * own_tokens
+    if before is None:
+        return own
+    return None if before.model_flop is None else own + before.model_flop
 
 
 def _behind(recipe: Recipe, found: Found, shards: Shards) -> int:

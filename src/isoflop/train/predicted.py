@@ -93,11 +93,19 @@ def predict(recipe: Recipe, *, engine: Engine, layout: Layout, device: Device | 
     return Predicted(**found, without=tuple(without))
 
 
-def here(recipe: Recipe, *, engine: Engine, kind: str, name: str) -> Predicted:
-    """Of a recipe that this machine trains now, on a "cpu" or on the "cuda" device that torch calls `name`."""
+def here(recipe: Recipe, *, engine: Engine, kind: str, name: str, layout: Layout | None = None) -> Predicted:
+    """Of a recipe that this machine trains now, on a "cpu" or on the "cuda" device that torch calls `name`.
+
+    Args:
+        layout: on how many of them, and how; None for one, however the recipe was planned.
+    """
+    if layout is not None and layout.tensor > 1:
+        return Predicted(
+            without=("memory and tokens/s: the count has embedding, head and norms cut too; here they are whole",)
+        )
     device, why_not = this_processor(recipe) if kind == "cpu" else accelerator(name)
-    alone = structs.replace(recipe, layout=None)  # however it was planned, this trainer runs on one device
-    layout = layout_of(alone, rows=engine.rows)
+    alone = structs.replace(recipe, layout=None)
+    layout = layout or layout_of(alone, rows=engine.rows)
     return predict(recipe, engine=engine, layout=layout, device=device, why_not=why_not)
 
 

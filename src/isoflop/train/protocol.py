@@ -95,11 +95,13 @@ class Ended(Struct, frozen=True, kw_only=True, tag="ended", tag_field="is"):
         run: as the trainer left it; None where it failed before there was one.
         status: "finished", "diverged", "interrupted" (saved, goes on later) or "failed".
         reason: one sentence where it did not finish.
+        disk: it failed because the disk takes nothing more, as the next one would.
     """
 
     status: Literal["finished", "diverged", "interrupted", "failed"]
     run: Run | None = None
     reason: str = ""
+    disk: bool = False
 
 
 class Measured(Struct, frozen=True, kw_only=True, tag="measured", tag_field="is"):

@@ -8,7 +8,8 @@ checkpoints/     see `checkpoint`
 
 import fcntl
 import os
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -21,9 +22,11 @@ from isoflop.errors import InputError, UsageError
 from isoflop.specs.recipe import Recipe
 from isoflop.specs.run import Run
 from isoflop.train import store
+from isoflop.train.events import never
 from isoflop.train.seconds import Seconds
 
 LOCK, CHECKPOINTS = ".lock", "checkpoints"
+_WAIT_S = 0.1
 
 
 class Row(Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -60,8 +63,11 @@ class Row(Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 
 @contextmanager
-def claimed(folder: Path) -> Iterator[None]:
+def claimed(folder: Path, *, patient: Callable[[], bool] = never) -> Iterator[None]:
     """Be the only process that trains in this folder; the kernel lets go when the process is gone, however it went.
+
+    Args:
+        patient: asked while another one is at work here; True waits for its end.
 
     Raises:
         UsageError: another one is at work here.
@@ -71,20 +77,28 @@ def claimed(folder: Path) -> Iterator[None]:
         folder.mkdir(parents=True, exist_ok=True)
         handle = os.open(folder / LOCK, os.O_RDWR | os.O_CREAT, 0o644)
     try:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
+        while not (taken := _taken(handle)) and patient():
+            time.sleep(_WAIT_S)
+        if not taken:
             holder = os.pread(handle, 32, 0).decode(errors="replace").strip()
             raise UsageError(
                 f"{folder}: process {holder or '(unknown)'} is already training here. Wait for it, stop it, or choose "
                 "another folder"
-            ) from None
+            )
         with files.disk(folder):
             os.ftruncate(handle, 0)
             os.pwrite(handle, f"{os.getpid()}\n".encode(), 0)
         yield
     finally:
         os.close(handle)
+
+
+def _taken(handle: int) -> bool:
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
 
 
 def settled(folder: Path, *, key: str) -> Run | None:

@@ -26,6 +26,7 @@ from isoflop.train.keeper import Keeper
 from isoflop.train.learner import Learner, pick_device
 from isoflop.train.predicted import here, sentence
 from isoflop.train.task import Batches, Validation, introduced
+from isoflop.train.team import ALONE, Team
 
 _PARTIAL = 8  # an evaluation before the final one predicts every eighth of its windows
 
@@ -50,12 +51,14 @@ class Session:
         peak_flop_per_s: float | None,
         sinks: Sequence[str] = (),
         ancestor: Ancestor | None = None,
+        team: Team = ALONE,
     ) -> None:
+        self._team = team
         self.recipe, self.shards, self.folder, self.key = recipe, shards, folder, key
         self._ancestor = ancestor
         self._begins = ancestor.begins if ancestor else 0
         self._skipped = ancestor.skipped_steps if ancestor else 0
-        self._batches = Batches(recipe, shards)
+        self._batches = Batches(recipe, shards, rank=team.data_rank, world=team.data_world)
         self._validation = Validation(recipe, shards)
         self._flop_per_token = flop_per_text_token(recipe)
         self._law_flop_per_token = law_flop_per_text_token(recipe)
@@ -70,29 +73,42 @@ class Session:
             peak_flop_per_s=peak_flop_per_s,
             key=key,
             sinks=sinks,
+            silent=not team.leads,
         )
         self._anchors = Anchors.of(self.counters.watch)
-        self._keeper = Keeper(folder, recipe=recipe, key=key, journal=self.journal, anchors=self._anchors)
+        self._keeper = Keeper(folder, recipe=recipe, key=key, journal=self.journal, anchors=self._anchors, team=team)
         self.record = self._describe()
 
     def run(self, should_stop: Callable[[], bool]) -> Run | None:
         """Train to the end from wherever the folder stands; None where asked to stop, with everything saved."""
-        record.write_recipe(self.folder, self.recipe)
+        if self._team.leads:
+            record.write_recipe(self.folder, self.recipe)
         try:
             return self._run(should_stop)
         finally:
             self._keeper.close()
 
-    def _run(self, should_stop: Callable[[], bool]) -> Run | None:
-        learner = Learner(self.recipe, peak_learning_rate=float(self.record.learning_rate or 0.0))
+    def _run(self, asked: Callable[[], bool]) -> Run | None:
+        def should_stop() -> bool:
+            return self._team.any(asked())
+
+        learner = self._team.learner(self.recipe, peak_learning_rate=float(self.record.learning_rate or 0.0))
         self.journal.watch(learner)
         self._resume(learner)
         self.counters.engine = learner.engine
-        foreseen = here(self.recipe, engine=learner.engine, kind=learner.device.type, name=self.record.device or "")
+        foreseen = here(
+            self.recipe,
+            engine=learner.engine,
+            kind=learner.device.type,
+            name=self.record.device or "",
+            layout=self._team.layout,
+        )
+        if self._team.world > 1:
+            self.record = structs.replace(self.record, device=f"{self._team.world} x {self.record.device}")
         self.record = structs.replace(self.record, predicted=foreseen)
-        record.write_run(self.folder, self.current())
+        self.write(self.current())
         self._introduce(learner)
-        if not self._sound(should_stop):
+        if not self._sound(asked):
             return None
         due = evaluation_steps(self.recipe)
         if self._ancestor:
@@ -120,6 +136,11 @@ class Session:
                 self._keeper.wait()
                 return self._diverged(trouble.reason)
 
+    def write(self, run: Run) -> None:
+        """Write down what the run is, where this process is the one that does."""
+        if self._team.leads:
+            record.write_run(self.folder, run)
+
     def current(self) -> Run:
         """The run so far."""
         before, own_steps = self._ancestor, self.counters.step - self._begins
@@ -139,6 +160,9 @@ class Session:
             compute_flop=spent_flop + (before.compute_flop if before else 0.0),
             spent_flop=spent_flop if before else None,
             model_flop=self._flop_per_token * n_tokens,
+            whole_model_flop=self._flop_per_token * n_tokens + before.model_flop
+            if before and before.model_flop is not None
+            else None,
             wall_s=wall_s,
             tokens_per_s=rate,
             mfu=self.journal.mfu(rate),
@@ -187,6 +211,8 @@ class Session:
             self.journal.say("note", text=f"computes in {learner.engine.said()}")
         if learner.device.type == "cpu" and (lacks := environment.missing()):
             self.journal.say("note", text=lacks)
+        if self._team.layout is not None:
+            self.journal.say("note", text=f"{self._team.world} processes, {self._team.layout.sharding}")
         if self.record.predicted is not None:
             self.journal.say("note", text=sentence(self.record.predicted))
         if (before := self._ancestor) and self.counters.step == self._begins:
@@ -217,7 +243,8 @@ class Session:
     def _sound(self, should_stop: Callable[[], bool]) -> bool:
         """Whether the shards are what they were when written; False where it was asked to stop on the way."""
         say = lambda text: self.journal.say("note", text=text)  # noqa: E731
-        return soundness.sound(self.shards, folder=self.folder, say=say, should_stop=should_stop)
+        look = lambda: soundness.sound(self.shards, folder=self.folder, say=say, should_stop=should_stop)  # noqa: E731
+        return self._team.first(look)
 
     def _step(self, learner: Learner) -> Trouble | None:
         """One step; the trouble it has brought, if any."""
@@ -261,18 +288,19 @@ class Session:
         with self.journal.gauges.aside():
             self.counters = self._keeper.roll_back(learner, rollback, at)
         self.journal.go_back(self.counters)
-        record.write_run(self.folder, self.current())
+        self.write(self.current())
         return True
 
     def _evaluate(self, learner: Learner, should_stop: Callable[[], bool]) -> Evaluation | None:
         with self.journal.aside("evaluation_s"):
             found = evaluate(
-                learner.model,
+                learner.judged,
                 self._validation,
                 every=1 if self.counters.step == self.recipe.steps else _PARTIAL,
                 device=learner.device,
                 precision=learner.evaluating,
                 should_stop=should_stop,
+                team=self._team,
             )
         if found is not None:
             self.journal.evaluated(found)
@@ -282,7 +310,7 @@ class Session:
         """Begin to save, and stay until it is on the disk where it must be."""
         run = self.current()
         with self.journal.aside("checkpoint_s"):
-            self._keeper.save(learner, self.counters, on_saved=lambda: record.write_run(self.folder, run))
+            self._keeper.save(learner, self.counters, on_saved=lambda: self.write(run))
             if durably:
                 self._keeper.wait()
 
@@ -290,7 +318,7 @@ class Session:
         run = structs.replace(
             self.current(), status="finished", loss_nats=final.loss_nats, bits_per_byte=final.bits_per_byte
         )
-        record.write_run(self.folder, run)
+        self.write(run)
         self.journal.say("done", loss_nats=final.loss_nats)
         return run
 
@@ -298,7 +326,7 @@ class Session:
         before = f". Before: {self.counters.troubles()}" if self.counters.rollbacks else ""
         note = f"diverged at step {self.counters.step} of {self.recipe.steps}: {reason}{before}"
         run = structs.replace(self.current(), status="diverged", note=note)
-        record.write_run(self.folder, run)
+        self.write(run)
         self.journal.say("note", text=note)
         return run
 

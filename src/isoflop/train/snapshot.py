@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 
 from isoflop.train.checkpoint import Groups
-from isoflop.train.examine import memory_of_machine
+from isoflop.train.cores import memory_of_machine
 
 _SHARE = 0.5  # of the memory that can be had; the page cache of the file takes as much again for a moment
 

@@ -24,7 +24,7 @@ def measure_machine(
     """
     usable = cores().usable
     alone, many = 1, processes or usable
-    with Crew(threads=1, slices=[()] * many) as crew:
+    with Crew.of_processes(many, threads=1) as crew:
         first = crew.all_ready()[0]
         configurations = [(alone, usable)] if first.device == "cuda" or usable == 1 else [(alone, usable), (many, 1)]
         rates = [

@@ -1,6 +1,6 @@
 """What a recipe learns and from which tokens: its batches, the loss of a part of one, and what it is judged by."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import numpy as np
 import torch
@@ -15,7 +15,7 @@ from isoflop.specs.objective import CAUSAL
 from isoflop.specs.recipe import Recipe
 from isoflop.train import objectives
 from isoflop.train.head_loss import HeadLoss
-from isoflop.train.objectives import Part
+from isoflop.train.objectives import Objective, Part
 
 
 class Batches:
@@ -82,7 +82,7 @@ class Validation:
 
     def nats(self, model: nn.Module, batch: Batch, device: torch.device) -> float:
         """Mean over what is said."""
-        return self._objective.loss(model, _there(batch, device), HeadLoss())[1].item()
+        return _said(self._objective, model, _there(batch, device), HeadLoss())[1].item()
 
     def bytes_said(self, batch: Batch) -> int | None:
         """Bytes of text in what is said; None where bits per byte mean nothing."""
@@ -116,7 +116,27 @@ def introduced(recipe: Recipe) -> str:
 def loss(recipe: Recipe, model: nn.Module, part: Batch, device: torch.device) -> tuple[Tensor, Tensor]:
     """What to minimise on a part of a batch, its mean over what is said, and the cross-entropy alone, in nats."""
     head = HeadLoss(z_loss=recipe.optimizer.z_loss, loss_head=recipe.loss_head)
-    return objectives.load(str(recipe.learned.name)).loss(model, _there(part, device), head)
+    return _said(objectives.load(str(recipe.learned.name)), model, _there(part, device), head)
+
+
+class Through(nn.Module):
+    """A model behind a door: what holds its shards together sees all that is done with it, its head included."""
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, loss: Callable[..., tuple[Tensor, Tensor]], part: Part, head: HeadLoss) -> tuple[Tensor, Tensor]:
+        """The loss of a part."""
+        return loss(self.model, part, head)
+
+
+def _said(objective: Objective, model: nn.Module, part: Part, head: HeadLoss) -> tuple[Tensor, Tensor]:
+    """The loss of a part, through the door where there is one, whatever is wrapped around it."""
+    if isinstance(getattr(model, "module", model), Through):
+        found: tuple[Tensor, Tensor] = model(objective.loss, part, head)
+        return found
+    return objective.loss(model, part, head)
 
 
 def check(recipe: Recipe, shards: Shards) -> None:

@@ -20,7 +20,7 @@ from typing import IO
 
 from msgspec import structs
 
-from isoflop.errors import IsoflopError, PreemptedError, StoppedError
+from isoflop.errors import IsoflopError, PreemptedError, ResourceError, StoppedError
 from isoflop.train import meter, protocol, store
 from isoflop.train.events import Event
 from isoflop.train.meter import Accelerator
@@ -123,7 +123,8 @@ def _serve(desk: Desk, request: Request) -> Message:
             case Gather(meeting=meeting, ranks=ranks, seconds=seconds):
                 return Measured(value=measure_gather(Path(meeting), ranks=ranks, seconds=seconds))
     except IsoflopError as error:
-        return Ended(status="failed", reason=str(error))
+        disk = isinstance(error, ResourceError) and isinstance(error.__cause__, OSError)
+        return Ended(status="failed", reason=str(error), disk=disk)
     except MemoryError:
         return Ended(status="failed", reason="memory ran out")
     except Exception as error:
@@ -143,6 +144,7 @@ def _train(desk: Desk, request: Train) -> Ended:
             on_event=lambda event: desk.say(Told(event=event)),
             should_stop=desk.should_stop,
             peak_flop_per_s=request.peak_flop_per_s,
+            patient=True,  # a worker whose parent was killed is still saving here
         )
     except (StoppedError, PreemptedError) as error:
         return Ended(status="interrupted", run=store.read(folder), reason=str(error))
