@@ -1,4 +1,4 @@
-"""Gradients written out by hand, held against finite differences and against what autograd makes of plain operations."""
+"""Gradients written out, held against finite differences and against what autograd makes of plain operations."""
 
 import pytest
 import torch
@@ -72,7 +72,8 @@ def test_queries_keys_and_values_are_those_of_plain_operations(normalised: bool)
     theirs = placed(x, weight, table, gain)
     inputs = (x, weight) if gain is None else (x, weight, gain)
     # Through what attention does with them, so that slopes come transposed, as they do there.
-    assert_same(*(torch.cat([part.transpose(1, 2).flatten() for part in parts]) for parts in (ours, theirs)), inputs)
+    mine, other = (torch.cat([part.transpose(1, 2).flatten() for part in parts]) for parts in (ours, theirs))
+    assert_same(mine, other, inputs)
 
 
 def test_in_16_bit_a_block_is_as_near_to_fp32_as_with_plain_operations(monkeypatch: pytest.MonkeyPatch) -> None:

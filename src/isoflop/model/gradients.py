@@ -166,7 +166,8 @@ class _Turned(torch.autograd.Function):
         _as_complex(qk_BTJS).mul_(turn_T1S)
         ctx.save_for_backward(x_ND, qkv_RD, turn_T1S, *kept)
         ctx.heads, ctx.shape = heads, x_BTD.shape
-        return *qk_BTJS.to(x_BTD.dtype).split_with_sizes(heads, dim=2), v_BTKS
+        q_BTHS, k_BTKS = qk_BTJS.to(x_BTD.dtype).split_with_sizes(heads, dim=2)
+        return q_BTHS, k_BTKS, v_BTKS
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
@@ -188,4 +189,4 @@ class _Turned(torch.autograd.Function):
 def _as_complex(x_BTJS: Tensor) -> Tensor:
     """Neighbouring channels as complex numbers; the same memory where they lie side by side."""
     whole = x_BTJS.stride(-1) == 1 and all(step % 2 == 0 for step in x_BTJS.stride()[:-1])
-    return torch.view_as_complex((x_BTJS if whole else x_BTJS.contiguous()).unflatten(-1, (-1, 2)))
+    return torch.view_as_complex((x_BTJS if whole else x_BTJS.contiguous()).view(*x_BTJS.shape[:-1], -1, 2))
