@@ -204,8 +204,8 @@ def test_two_processes_have_the_losses_of_one_with_their_blocks_compiled(told: T
 def test_two_processes_have_losses_in_bf16_of_one_as_nearly_as_another_order_of_summation(
     told: Told, name: str
 ) -> None:
-    """Such products (Muon's are always) make nothing or 1e-3 nats of the last digits of fp32, as rounding falls; so they
-    do on one process. A gradient that is lost makes 1e-2."""
+    """Such products (Muon's are always) make nothing or 1e-3 nats of the last digits of fp32, as rounding falls; so
+    they do on one process. A gradient that is lost makes 1e-2."""
     parts = apart(told.one[f"{name} in parts"], told.one[name])
     assert apart(told.two[name], told.one[name]) < max(3 * parts, ROUNDED)
     assert min(apart(told.two[f"{layout} broken"], told.one[layout]) for layout in LAYOUTS) > 10 * ROUNDED
