@@ -42,6 +42,7 @@ from isoflop.train import ladder as climbing
 from isoflop.train import ladder_trunks as ascent
 from isoflop.train.ladder_trunks import Ascent, Resume, Where
 from isoflop.train.sweep import SweepEvent
+from isoflop.train.team import alone
 
 # Measured on two cores (LOG.md): 7 and 2 minutes in all, 11 and 3 where other work takes half of the machine.
 FULL = Ladder(cheapest_flop=1.55e11)
@@ -97,7 +98,12 @@ def grounds(folder: Path, *, text: Path | None, plan: Ladder, clock: Clock, list
 
 
 def tokens(folder: Path, *, text: Path | None, vocabulary: int, clock: Clock, listener: Listener) -> Shards:
-    """Text to tokens."""
+    """Text to tokens.
+
+    Raises:
+        UsageError: several processes were started for it.
+    """
+    alone("a ladder")
     with clock.stage("text to tokens"):
         source = corpus.source(text)
         shards = tokenize(

@@ -26,7 +26,7 @@ from isoflop.specs.saving import Saving
 from isoflop.train import journal, record, store
 from isoflop.train.parallel import own_number
 from isoflop.train.sharded import owners
-from isoflop.train.team import Place, laid_out, place
+from isoflop.train.team import Place, alone, laid_out, place
 
 ROOT = Path(__file__).parents[2]
 STEPS = 8
@@ -243,6 +243,9 @@ def test_an_environment_without_ranks_is_one_process() -> None:
             place(wrong)
     with pytest.raises(UsageError, match="no MASTER_PORT, where processes meet"):
         place({"RANK": "0", "WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1"})
+    alone("a ladder", {})
+    with pytest.raises(UsageError, match="a ladder starts the processes it needs itself"):
+        alone("a ladder", {"RANK": "0", "WORLD_SIZE": "2"} | meeting)
 
 
 def test_a_machine_with_fewer_gpus_than_processes_is_told_how_many_to_start() -> None:

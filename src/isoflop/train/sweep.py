@@ -26,6 +26,7 @@ from isoflop.train.pace import Pace
 from isoflop.train.packing import Packing, needs_bytes
 from isoflop.train.places import Place, Places, check_threads
 from isoflop.train.protocol import Ended, Message, Told, Train
+from isoflop.train.team import alone
 
 Kind: TypeAlias = Literal[
     "skipped", "started", "step", "evaluation", "note", "retry", "finished", "diverged", "failed", "tick"
@@ -101,8 +102,9 @@ def sweep(
         StoppedError: Ctrl-C; every worker has saved and ended.
         PreemptedError: SIGTERM, likewise.
         ResourceError: no room on the disk, or another sweep is at work in this folder.
-        UsageError: `threads` is not what a recipe says, or the executor cannot be had.
+        UsageError: `threads` is not what a recipe says, or the executor cannot be had, or torchrun started several.
     """
+    alone("a sweep")
     executors.check(executor)
     check_threads(rungs, threads=threads)
     with locked(runs_dir) as lock:

@@ -60,6 +60,19 @@ def place(environment: Mapping[str, str] = os.environ) -> Place:
     return Place(rank=int(found["RANK"]), world=int(found["WORLD_SIZE"]), local=int(found["LOCAL_RANK"]))
 
 
+def alone(what: str, environment: Mapping[str, str] = os.environ) -> None:
+    """`what` starts processes of its own.
+
+    Raises:
+        UsageError: it was itself started as several.
+    """
+    if (world := place(environment).world) > 1:
+        raise UsageError(
+            f"environment: WORLD_SIZE={world}, but {what} starts the processes it needs itself; run it once, without "
+            "torchrun"
+        )
+
+
 def laid_out(recipe: Recipe, world: int) -> Layout:
     """The recipe's layout for so many processes, however many it was planned for; DDP where it has none.
 
