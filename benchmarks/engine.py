@@ -85,6 +85,7 @@ def main() -> None:
         print(f"{shape[0]}x{shape[1]}: bf16 x{gain:.2f} of fp32, {rate:.0f} tokens/s", flush=True)
         for precision in () if options.no_compile else precisions:
             eager = replace(plain, precision=precision)
+            torch.compiler.reset()  # or a later shape meets the limit of recompilations
             gain, rate, cold_s = pairs(asked, (eager, replace(eager, compiled=True)), seconds=options.seconds)
             compiled[precision].append([shape[1], round(gain, 2)])
             colds.append(cold_s)
