@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
+from typing import TypedDict
 
 from msgspec import Struct
 
@@ -255,20 +256,16 @@ def page(
     climb: climbing.Climb, grounds: Grounds, folder: Path, *, question: str, answers: dict[str, Plan], clock: Clock
 ) -> Path:
     """Write `report.html`."""
-    header = grounds.shards.header
     path = folder / "report.html"
     with clock.stage("page"):
         content = story.content(
             climb,
             folder=folder / LADDER,
-            title=f"A scaling law from {units.show(sum(run.flop for run in climb.runs), 'FLOP')}, and its proof",
-            text_source=header.source,
-            tokenizer=f"byte-level BPE, {header.vocabulary} tokens",
             plan_question=question,
             plans=[_column(name, answers[name], climb) for name in answers],
             stages=clock.stages,
-            warnings=[] if climb.forecast.blind else ["the forecast was written when the kept-out run already existed"],
-            stamp=stamp.make({"shards": header.content_sha256, "law": climb.forecast.law_sha256}),
+            warnings=_late(climb),
+            **_about(climb, grounds.shards, compute_flop=sum(run.flop for run in climb.runs)),
         )
         write(content, path)
     return path
@@ -276,22 +273,40 @@ def page(
 
 def ladder_page(found: Ascent, shards: Shards, folder: Path, *, path: Path, clock: Clock) -> Path:
     """The page of a ladder of trunks."""
-    header, climb = shards.header, found.climb
-    late = [] if climb.forecast.blind else ["the forecast was written when the kept-out run already existed"]
     with clock.stage("page"):
         content = story.content(
-            climb,
+            found.climb,
             folder=folder / LADDER,
-            title=f"A scaling law from {units.show(found.compute_flop, 'FLOP')}, and its proof",
-            text_source=header.source,
-            tokenizer=f"byte-level BPE, {header.vocabulary} tokens",
             stages=clock.stages,
             sheets=ladder_story.sheets(found),
-            warnings=[*late, *(found.rates.warnings if found.rates else []), *found.flagged],
-            stamp=stamp.make({"shards": header.content_sha256, "law": climb.forecast.law_sha256}),
+            warnings=[*_late(found.climb), *(found.rates.warnings if found.rates else []), *found.flagged],
+            **_about(found.climb, shards, compute_flop=found.compute_flop),
         )
         write(content, path)
     return path
+
+
+def _late(climb: climbing.Climb) -> list[str]:
+    return [] if climb.forecast.blind else ["the forecast was written when the kept-out run already existed"]
+
+
+class _About(TypedDict):
+    """What every page of a ladder says of where it is from."""
+
+    title: str
+    text_source: str
+    tokenizer: str
+    stamp: stamp.Stamp
+
+
+def _about(climb: climbing.Climb, shards: Shards, *, compute_flop: float) -> _About:
+    header = shards.header
+    return _About(
+        title=f"A scaling law from {units.show(compute_flop, 'FLOP')}, and its proof",
+        text_source=header.source,
+        tokenizer=f"byte-level BPE, {header.vocabulary} tokens",
+        stamp=stamp.make({"shards": header.content_sha256, "law": climb.forecast.law_sha256}),
+    )
 
 
 def _column(name: str, plan: Plan, climb: climbing.Climb) -> Column:

@@ -10,6 +10,7 @@ import msgspec
 from isoflop.errors import InputError, UnknownNameError, UsageError
 from isoflop.specs.ladder_plan import LadderPlan
 from isoflop.specs.optimizer import Optimizer
+from isoflop.specs.recipe_file import put
 
 
 def load(path: Path | None, *, settings: Sequence[str] = ()) -> LadderPlan:
@@ -34,28 +35,12 @@ def load(path: Path | None, *, settings: Sequence[str] = ()) -> LadderPlan:
         except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
             raise UsageError(f"{path}: not TOML: {error}") from error
     for setting in settings:
-        _apply(content, setting)
+        put(content, setting, example="sizes=4")
     _known(content, where)
     try:
         return msgspec.convert(content, LadderPlan)
     except msgspec.ValidationError as error:
         raise UsageError(f"{where}: {error}") from error
-
-
-def _apply(content: dict[str, Any], setting: str) -> None:
-    key, equals, text = setting.partition("=")
-    names = key.strip().split(".")
-    if not equals or not all(names) or len(names) > 2:
-        raise UsageError(f"--set {setting!r}: write key=value, for example --set sizes=4")
-    table = content
-    for name in names[:-1]:
-        table = table.setdefault(name, {})
-        if not isinstance(table, dict):
-            raise UsageError(f"--set {setting!r}: {name} is a value, not a table")
-    try:
-        table[names[-1]] = tomllib.loads(f"value = {text.strip()}")["value"]
-    except tomllib.TOMLDecodeError:
-        table[names[-1]] = text.strip()
 
 
 def _known(content: dict[str, Any], where: str) -> None:

@@ -13,6 +13,7 @@ from isoflop.specs.recipe import Recipe
 
 _MISSING = re.compile(r"Object missing required field `(\w+)`(?: - at `\$\.?(.*)`)?")
 _AT = re.compile(r"(.*) - at `\$\.?(.*)`")
+_EXAMPLE = "optimizer.learning_rate=0.003"
 
 
 def load(path: Path, *, settings: Sequence[str] = ()) -> Recipe:
@@ -34,7 +35,7 @@ def load(path: Path, *, settings: Sequence[str] = ()) -> Recipe:
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise UsageError(f"{path}: not TOML: {error}") from error
     for setting in settings:
-        _apply(content, setting)
+        put(content, setting, example=_EXAMPLE)
     return parse(content, where=str(path))
 
 
@@ -67,16 +68,23 @@ def changed(recipe: Recipe, settings: Sequence[str]) -> Recipe:
     """
     content = msgspec.to_builtins(recipe)
     for setting in settings:
-        _apply(content, setting)
+        put(content, setting, example=_EXAMPLE)
     return parse(content, where="--set")
 
 
-def _apply(content: dict[str, Any], setting: str) -> None:
-    """Put one "a.b=c" into the content."""
+def put(content: dict[str, Any], setting: str, *, example: str) -> None:
+    """Put one "a.b=c" into the content of a TOML file.
+
+    Args:
+        example: of a setting, for the error.
+
+    Raises:
+        UsageError: no key or no "=", or a table's name is a value's.
+    """
     key, equals, text = setting.partition("=")
     names = key.strip().split(".")
     if not equals or not all(names):
-        raise UsageError(f"--set {setting!r}: write key=value, for example --set optimizer.learning_rate=0.003")
+        raise UsageError(f"--set {setting!r}: write key=value, for example --set {example}")
     table = content
     for name in names[:-1]:
         table = table.setdefault(name, {})

@@ -120,10 +120,8 @@ class _HeadLoss(torch.autograd.Function):
         low = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else head_VD.dtype
         lowx_ND, low_VD = x_ND.to(low), head_VD.to(low)
         x_gradient = torch.empty_like(x_ND) if learns else None
-        head_gradient = torch.empty_like(head_VD) if learns else None
+        head_gradient = torch.zeros_like(head_VD) if learns else None
         bias_gradient = torch.zeros_like(bias_V) if learns and bias_V is not None else None
-        if head_gradient is not None and not len(x_ND):
-            head_gradient.zero_()
         nats = x_ND.new_zeros((), dtype=torch.float64)
         penalty = x_ND.new_zeros((), dtype=torch.float64)
         for start in range(0, x_ND.shape[0], rows):
@@ -149,11 +147,10 @@ class _HeadLoss(torch.autograd.Function):
                 slope_CV = slope_CV.to(low)
                 if x_ND.dtype == head_VD.dtype == low:
                     torch.mm(slope_CV, low_VD, out=x_gradient[chunk])
-                    torch.addmm(head_gradient, slope_CV.T, x_CD, beta=min(start, 1), out=head_gradient)
+                    head_gradient.addmm_(slope_CV.T, x_CD)
                 else:
                     x_gradient[chunk] = slope_CV @ low_VD
-                    of_chunk_VD = slope_CV.T @ x_CD
-                    head_gradient = head_gradient.add_(of_chunk_VD) if start else head_gradient.copy_(of_chunk_VD)
+                    head_gradient += slope_CV.T @ x_CD
                 del slope_CV
             del logits_CV  # or it would still be there when the next chunk's are made
         if divided != tokens:

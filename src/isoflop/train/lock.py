@@ -1,4 +1,4 @@
-"""One sweep at a time in a folder: locks that the kernel drops when their holders are gone, however they went."""
+"""One at a time in a folder: locks that the kernel drops when their holders are gone, however they went."""
 
 import fcntl
 import os
@@ -27,17 +27,15 @@ def locked(folder: Path, *, patience_s: float = 60.0) -> Iterator[int]:
         folder.mkdir(parents=True, exist_ok=True)
         parent, workers = (os.open(folder / name, os.O_RDWR | os.O_CREAT, 0o644) for name in (_PARENT, _WORKERS))
     try:
-        if not _taken(parent):
-            holder = os.pread(parent, 32, 0).decode(errors="replace").strip() or "unknown"
+        if not taken(parent):
             raise ResourceError(
-                f"{folder}: another sweep (process {holder}) is at work here. Wait for it, stop it, or choose another "
-                "folder of runs"
+                f"{folder}: another sweep (process {holder(parent) or 'unknown'}) is at work here. Wait for it, stop "
+                "it, or choose another folder of runs"
             )
         with disk(folder):
-            os.ftruncate(parent, 0)
-            os.pwrite(parent, f"{os.getpid()}\n".encode(), 0)
+            sign(parent)
         deadline = time.monotonic() + patience_s
-        while not _taken(workers):
+        while not taken(workers):
             if time.monotonic() > deadline:
                 raise ResourceError(f"{folder}: workers of a killed sweep are still saving here. Try again in a minute")
             time.sleep(0.1)
@@ -47,9 +45,21 @@ def locked(folder: Path, *, patience_s: float = 60.0) -> Iterator[int]:
         os.close(workers)
 
 
-def _taken(handle: int) -> bool:
+def taken(handle: int) -> bool:
+    """Take the lock of this open file; False where another process has it."""
     try:
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         return False
     return True
+
+
+def sign(handle: int) -> None:
+    """Write into the file of a lock whose it is."""
+    os.ftruncate(handle, 0)
+    os.pwrite(handle, f"{os.getpid()}\n".encode(), 0)
+
+
+def holder(handle: int) -> str:
+    """The number of the process that signed last; "" where none did."""
+    return os.pread(handle, 32, 0).decode(errors="replace").strip()

@@ -6,7 +6,6 @@ metrics.jsonl    the curve, one `Row` a line
 checkpoints/     see `checkpoint`
 """
 
-import fcntl
 import os
 import time
 from collections.abc import Callable, Iterator
@@ -23,6 +22,7 @@ from isoflop.specs.recipe import Recipe
 from isoflop.specs.run import Run
 from isoflop.train import store
 from isoflop.train.events import never
+from isoflop.train.lock import holder, sign, taken
 from isoflop.train.seconds import Seconds
 
 LOCK, CHECKPOINTS = ".lock", "checkpoints"
@@ -77,28 +77,18 @@ def claimed(folder: Path, *, patient: Callable[[], bool] = never) -> Iterator[No
         folder.mkdir(parents=True, exist_ok=True)
         handle = os.open(folder / LOCK, os.O_RDWR | os.O_CREAT, 0o644)
     try:
-        while not (taken := _taken(handle)) and patient():
+        while not (ours := taken(handle)) and patient():
             time.sleep(_WAIT_S)
-        if not taken:
-            holder = os.pread(handle, 32, 0).decode(errors="replace").strip()
+        if not ours:
             raise UsageError(
-                f"{folder}: process {holder or '(unknown)'} is already training here. Wait for it, stop it, or choose "
-                "another folder"
+                f"{folder}: process {holder(handle) or '(unknown)'} is already training here. Wait for it, stop it, or "
+                "choose another folder"
             )
         with files.disk(folder):
-            os.ftruncate(handle, 0)
-            os.pwrite(handle, f"{os.getpid()}\n".encode(), 0)
+            sign(handle)
         yield
     finally:
         os.close(handle)
-
-
-def _taken(handle: int) -> bool:
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True
 
 
 def settled(folder: Path, *, key: str) -> Run | None:
