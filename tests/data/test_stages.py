@@ -32,7 +32,10 @@ def texts(*given: str) -> list[Document]:
 
 @pytest.mark.parametrize("name", STAGES)
 def test_a_stage_says_what_it_is_and_what_can_be_set(name: str) -> None:
-    module = registry.load("stage", name, "isoflop.data.stages")
+    try:
+        module = registry.load("stage", name, "isoflop.data.stages")
+    except ModuleNotFoundError as error:
+        pytest.skip(f"{error.name} is not installed")
     assert inspect.getdoc(module)
     assert isinstance(module.VERSION, int)
     assert module.Options.__struct_config__.frozen

@@ -83,7 +83,8 @@ def _fail_bug(error: BaseException) -> NoReturn:
 
 _EXTRA = {
     "torch": "train", "safetensors": "train", "rustbpe": "data", "tiktoken": "data", "pyarrow": "data",
-    "zstandard": "data", "fsspec": "web", "ray": "ray", "tensorboard": "tensorboard", "wandb": "wandb",
+    "zstandard": "data", "fsspec": "web", "py3langid": "web", "ray": "ray", "tensorboard": "tensorboard",
+    "wandb": "wandb",
     "trackio": "trackio", "codecarbon": "carbon", "altair": "report", "vl_convert": "report",
     "resiliparse": "web", "trafilatura": "web",
 }  # fmt: skip
