@@ -297,9 +297,9 @@ def _parquet_rows(table: Any, file: Path, name: str) -> Iterator[Document]:
 
 def _plain(file: Path, name: str) -> Iterator[Document]:
     """A text file: one document, or several where it is long."""
-    parts = _parts(_decoded(_blocks(file)), whole_up_to=CUT_CHARS, part=PART_CHARS)
-    first = next(parts, None)
-    second = next(parts, None)
+    cut = parts(_decoded(_blocks(file)), whole_up_to=CUT_CHARS, part=PART_CHARS)
+    first = next(cut, None)
+    second = next(cut, None)
     if first is None:
         return
     if second is None:
@@ -307,7 +307,7 @@ def _plain(file: Path, name: str) -> Iterator[Document]:
         return
     yield Document(f"{name}#0", first)
     yield Document(f"{name}#1", second)
-    for number, text in enumerate(parts, 2):
+    for number, text in enumerate(cut, 2):
         yield Document(f"{name}#{number}", text)
 
 
@@ -334,7 +334,7 @@ def _with_end(blocks: Iterable[bytes]) -> Iterator[bytes]:
     yield b""
 
 
-def _parts(texts: Iterable[str], *, whole_up_to: int, part: int) -> Iterator[str]:
+def parts(texts: Iterable[str], *, whole_up_to: int, part: int) -> Iterator[str]:
     """Cut a text that is longer than `whole_up_to` at paragraph ends, every `part` characters or a little later.
 
     A part runs to the first blank line behind `part` characters, else to the first line end, else it is cut at
