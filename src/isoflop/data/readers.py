@@ -9,7 +9,7 @@ import msgspec
 from isoflop.data import warc
 from isoflop.data.document import Document, Dropped, Refused
 from isoflop.data.http import HttpError, Response, response
-from isoflop.data.read import CUT_CHARS, PART_CHARS, parts
+from isoflop.data.read import parts
 from isoflop.data.sources import File, open_file
 from isoflop.data.unpack import DamagedError, blocks, lines, whole
 from isoflop.specs.data_recipe import Limits
@@ -61,9 +61,11 @@ def _too_long(file: File, limits: Limits, *, at: str = "", n_bytes: int, url: st
 
 
 def _plain(file: File, opened: BinaryIO, limits: Limits) -> Iterator[Item]:
-    """A text as one document, or cut at paragraph ends where it is long."""
-    cut = parts(_decoded(blocks(opened, packing=file.packing)), whole_up_to=CUT_CHARS, part=PART_CHARS)
-    number = 0
+    """A text as one document, or cut at paragraph ends where it is longer than a document may be."""
+    # A character is up to four bytes, a part up to twice its wish.
+    part = max(1, limits.document_bytes // 8)
+    cut = parts(_decoded(blocks(opened, packing=file.packing)), whole_up_to=2 * part, part=part)
+    number = -1
     try:
         for number, text in enumerate(cut):
             yield Document(id=f"{file.name}#{number}", source=_source(file), text=text)
