@@ -119,12 +119,12 @@ def test_a_text_file_up_to_the_limit_is_one_document(tmp_path: Path) -> None:
     whole=st.integers(40, 80),
 )
 def test_parts_join_to_the_text_wherever_the_stream_was_cut(text: str, cuts: list[int], part: int, whole: int) -> None:
-    at = sorted({0, len(text), *(min(cut, len(text)) for cut in cuts)})
+    at = sorted({0, len(text), *(min(each, len(text)) for each in cuts)})
     blocks = [text[lo:hi] for lo, hi in pairwise(at)]
     cut = list(parts(blocks, whole_up_to=whole, part=part))
-    assert "".join(parts) == text
+    assert "".join(cut) == text
     assert cut == list(parts([text], whole_up_to=whole, part=part))
-    assert len(text) > whole or len(parts) <= 1
+    assert len(text) > whole or len(cut) <= 1
 
 
 @pytest.mark.parametrize("cut", [1, 2, 3])

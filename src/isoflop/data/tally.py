@@ -42,6 +42,7 @@ class Tally(Struct, kw_only=True):
 
     Attributes:
         came, kept: documents in and out.
+        pages: kept ones of which no text has been extracted yet.
         dropped: by reason.
         kept_lengths, dropped_lengths: documents by the power of two that their bytes reach.
         marks: mark -> value -> documents kept.
@@ -50,16 +51,18 @@ class Tally(Struct, kw_only=True):
 
     came: Count
     kept: Count
+    pages: int
     dropped: dict[str, Count]
     kept_lengths: dict[int, int]
     dropped_lengths: dict[int, int]
     marks: dict[str, dict[str, int]]
     samples: dict[str, list[Sample]]
 
-    def keep(self, document: Document) -> None:
-        """One document went on."""
+    def keep(self, document: Document, *, came_bytes: int) -> None:
+        """One document went on, of so many bytes before."""
         n_bytes = size(document)
-        self.came.add(1, 0)
+        self.came.add(1, came_bytes)
+        self.pages += bool(document.page and not document.text)
         self.kept.add(1, n_bytes)
         _count(self.kept_lengths, n_bytes.bit_length())
         for name, value in document.marks.items():
@@ -70,7 +73,7 @@ class Tally(Struct, kw_only=True):
     def drop(self, refused: Refused) -> None:
         """One did not."""
         reason = refused.why.reason
-        self.came.add(1, 0)
+        self.came.add(1, refused.n_bytes)
         self.dropped.setdefault(reason, Count()).add(1, refused.n_bytes)
         _count(self.dropped_lengths, refused.n_bytes.bit_length())
         self._show(reason, refused.document, refused.why.detail)
@@ -88,7 +91,7 @@ class Tally(Struct, kw_only=True):
 
 def empty() -> Tally:
     """Nothing counted yet."""
-    return Tally(came=Count(), kept=Count(), dropped={}, kept_lengths={}, dropped_lengths={}, marks={}, samples={})
+    return Tally(came=Count(), kept=Count(), pages=0, dropped={}, kept_lengths={}, dropped_lengths={}, marks={}, samples={})
 
 
 def total(tallies: Iterable[Tally]) -> Tally:
@@ -97,6 +100,7 @@ def total(tallies: Iterable[Tally]) -> Tally:
     for each in tallies:
         found.came.add(each.came.documents, each.came.bytes)
         found.kept.add(each.kept.documents, each.kept.bytes)
+        found.pages += each.pages
         for reason, count in each.dropped.items():
             found.dropped.setdefault(reason, Count()).add(count.documents, count.bytes)
         for mine, theirs in ((found.kept_lengths, each.kept_lengths), (found.dropped_lengths, each.dropped_lengths)):
