@@ -59,8 +59,9 @@ def response(block: bytes, *, longest: int) -> Response:
 
 
 def _unchunked(body: bytes) -> bytes:
-    """Chunks joined. Crawls that store them joined already keep the header: what has no chunk sizes is left as it is."""
-    parts, at = [], 0
+    """Chunks joined. Some crawls join them and keep the header: what has no chunk sizes is left as it is."""
+    parts: list[bytes] = []
+    at = 0
     while True:
         end = body.find(b"\r\n", at, at + 32)
         try:

@@ -1,10 +1,10 @@
 """A recipe's sources through its stages, shard by shard: resumable, bounded in memory, the same bytes on any machine.
 
-    OUT/00-read/       kept/*.parquet   what goes on          01-<stage>/, 02-<stage>/ ... have the same
-                       dropped/*.parquet  what does not, with the reason
-                       done/*.json      manifests: made from what, sha256 of each file, counts
-    OUT/text/          the last stage's shards, ready for `isoflop data tokenize`
-    OUT/run.json       recipe, counts, samples: what `isoflop data report` shows;  stamp.json says who made it and when
+OUT/00-read/       kept/*.parquet   what goes on          01-<stage>/, 02-<stage>/ ... have the same
+                   dropped/*.parquet  what does not, with the reason
+                   done/*.json      manifests: made from what, sha256 of each file, counts
+OUT/text/          the last stage's shards, ready for `isoflop data tokenize`
+OUT/run.json       recipe, counts, samples: what `isoflop data report` shows;  stamp.json says who made it and when
 """
 
 import fcntl

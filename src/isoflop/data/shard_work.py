@@ -203,15 +203,15 @@ def _guarded(name: str, step: Any, document: Document, *more: bytes) -> Fate:
         raise
     except Exception as error:
         return Dropped(reason=f"error in {name}", detail=f"{type(error).__name__}: {error}"[:300])
-    return replace(fate, text=fate.text.encode("utf-8", "replace").decode()) if _torn(fate) else fate
+    if isinstance(fate, Dropped) or not _torn(fate.text):
+        return fate
+    return replace(fate, text=fate.text.encode("utf-8", "replace").decode())
 
 
-def _torn(fate: Fate) -> bool:
+def _torn(text: str) -> bool:
     """Holds halves of surrogate pairs, which no file of UTF-8 can take."""
-    if isinstance(fate, Dropped) or fate.text.isascii():
-        return False
     try:
-        fate.text.encode()
+        text.encode()
     except UnicodeEncodeError:
         return True
     return False

@@ -1,4 +1,4 @@
-"""Documents as Parquet: what lies between stages, written whole or not at all, the same bytes for the same documents."""
+"""Documents as Parquet between stages: written whole or not at all, the same bytes for the same documents."""
 
 import os
 from collections.abc import Iterator

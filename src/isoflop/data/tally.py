@@ -91,7 +91,9 @@ class Tally(Struct, kw_only=True):
 
 def empty() -> Tally:
     """Nothing counted yet."""
-    return Tally(came=Count(), kept=Count(), pages=0, dropped={}, kept_lengths={}, dropped_lengths={}, marks={}, samples={})
+    return Tally(
+        came=Count(), kept=Count(), pages=0, dropped={}, kept_lengths={}, dropped_lengths={}, marks={}, samples={}
+    )
 
 
 def total(tallies: Iterable[Tally]) -> Tally:

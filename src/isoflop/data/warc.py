@@ -54,15 +54,15 @@ def records(file: BinaryIO, *, longest: int, most_unpacked: int) -> Iterator[Rec
     if not packed:
         yield from _stream(_Stream(_plain(file)), longest=longest, offset=None)
         return
-    at: int | None = 0
-    while at is not None:
+    following: int | None = 0
+    while (at := following) is not None:
         member = _Member(file, at, most_unpacked=_several(file, at, most_unpacked))
         try:
             yield from _stream(_Stream(member.blocks()), longest=longest, offset=at)
-            at = member.end
+            following = member.end
         except (zlib.error, _EndlessError, EOFError) as error:
             yield Record(at, {}, None, _said(error), member.unpacked)
-            at = _next_member(file, at + 1)
+            following = _next_member(file, at + 1)
 
 
 def _several(file: BinaryIO, at: int, most: int) -> int:

@@ -12,8 +12,10 @@ from isoflop.specs.data_recipe import Limits
 
 VERSION = 1
 _UNSEEN = frozenset({"script", "style", "template", "noscript", "head", "svg"})
-_INLINE = frozenset({"a", "abbr", "b", "bdi", "cite", "code", "em", "i", "kbd", "mark", "q", "s", "samp", "small", "span",
-                     "strong", "sub", "sup", "time", "u", "var", "wbr"})  # fmt: skip
+_INLINE = frozenset({
+    "a", "abbr", "b", "bdi", "cite", "code", "em", "i", "kbd", "mark", "q", "s", "samp", "small", "span", "strong",
+    "sub", "sup", "time", "u", "var", "wbr",
+})  # fmt: skip
 
 
 class Options(Struct, frozen=True, kw_only=True):
