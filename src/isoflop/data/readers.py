@@ -121,8 +121,6 @@ def _document(file: File, row: dict[str, Any], at: str, *, n_bytes: int) -> Item
     if not isinstance(text, str):
         detail = f"{column!r} holds {type(text).__name__}"
         return _refused(file, "text is no string", detail, at=at, n_bytes=n_bytes)
-    if not text.isascii() and any("\ud800" <= sign <= "\udfff" for sign in text):
-        return _refused(file, "not UTF-8", "half a surrogate pair", at=at, n_bytes=n_bytes)
     given, url = row.get(file.source.id), row.get("url")
     name = str(given) if isinstance(given, str | int) else f"{file.name}{at}"
     return Document(id=name, source=_source(file), url=url if isinstance(url, str) else "", text=text)

@@ -49,9 +49,9 @@ def records(file: BinaryIO, *, longest: int, most_unpacked: int) -> Iterator[Rec
         longest: bytes of a body that is held.
         most_unpacked: bytes one gzip member may unpack to before it is left for the next.
     """
-    packed = file.read(2) == _MAGIC[:2]
-    file.seek(0)
-    if not packed:
+    begin = file.read(len(_BEGIN))
+    if begin == _BEGIN or (not begin.startswith(_MAGIC) and _next_member(file, 0) is None):
+        file.seek(0)
         yield from _stream(_Stream(_plain(file)), longest=longest, offset=None)
         return
     following: int | None = 0
@@ -225,13 +225,12 @@ def _headers(stream: _Stream) -> dict[str, str]:
 
 
 def _ends(stream: _Stream) -> bool:
-    """Take the two empty lines behind a body; False, taking nothing, where something else comes that is no record."""
+    """Take the two empty lines behind a body; False, taking nothing, where anything but the next record follows."""
     stream.fill(len(_NEXT))
     after = stream.held[: len(_NEXT)]
-    rest = after.lstrip(b"\r\n")
-    if rest and not (_BEGIN.startswith(rest) or rest.startswith(_BEGIN)):
+    if after not in {b"", b"\r\n", b"\r\n\r\n", _NEXT}:
         return False
-    stream.take(len(after) - len(rest))
+    stream.take(len(after.removesuffix(_BEGIN)))
     return True
 
 
