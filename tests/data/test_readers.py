@@ -11,8 +11,8 @@ import pytest
 import zstandard
 from hypothesis import given
 from hypothesis import strategies as st
-
 from tests.data.archives import bomb, packed, page, record, served
+
 from isoflop.data.document import Document, Refused
 from isoflop.data.http import HttpError, response
 from isoflop.data.readers import read
@@ -114,7 +114,9 @@ def test_texts_are_whole_up_to_the_limit_and_cut_beyond(tmp_path: Path) -> None:
     (tmp_path / "photo.png").write_bytes(b"\x89PNG")
     (tmp_path / "empty.txt").write_bytes(b"")
     found = kept(tmp_path)
-    assert "".join(each.text for each in found if each.id.startswith("long")) == "A paragraph of a long book.\n\n" * 20_000
+    assert (
+        "".join(each.text for each in found if each.id.startswith("long")) == "A paragraph of a long book.\n\n" * 20_000
+    )
     assert max(len(each.text.encode()) for each in found) <= LIMITS.document_bytes
     assert "ä" * 2000 in {each.text for each in found}
     assert sorted(reasons(tmp_path)) == ["empty file", "not UTF-8", "unknown kind of file"]

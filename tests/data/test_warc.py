@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-
 from tests.data.archives import bomb, packed, page, record, served
+
 from isoflop.data.warc import Record, records
 
 BODIES = [served(page(f"Text of page {i}. " * (i + 3))) for i in range(5)]

@@ -14,12 +14,13 @@ import shutil
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import msgspec
 from msgspec import Struct
 
-from isoflop import files, registry, stamp
-from isoflop.data import sources, stages, table, tally
+from isoflop import files, stamp
+from isoflop.data import engines, sources, stages, table, tally
 from isoflop.data.shard_work import Manifest, NoteTask, ReadTask, Shard, StageTask, Task, finished, shard, work
 from isoflop.data.sources import File
 from isoflop.data.stages import Corpus, Step
@@ -71,8 +72,8 @@ def run(
     steps = [stages.step(each, limits=recipe.limits, folder=recipe.folder) for each in recipe.stages]
     keys = [stages.key(step) for step in steps]
     found = [file for source in recipe.sources for file in sources.find(source, folder=recipe.folder)]
-    crew = _Crew(engine=engine, workers=workers, on_progress=on_progress)
-    with _claimed(out):
+    with _claimed(out), engines.crew(engine, workers=workers) as workforce:
+        crew = _Crew(workforce, on_progress)
         results = [_read(found, recipe, out, crew)]
         for number, (step, key) in enumerate(zip(steps, keys, strict=True), 1):
             results.append(_stage(step, key, results[-1], out, number, crew))
@@ -97,18 +98,16 @@ def load(folder: Path) -> Run:
     return files.read_json(folder / "run.json", Run)
 
 
-class _Crew(Struct, frozen=True, kw_only=True):
-    """Who does the tasks."""
+class _Crew(Struct, frozen=True):
+    """Who does the tasks, and who hears of it."""
 
-    engine: str
-    workers: int
+    engine: Any
     on_progress: Progress | None
 
     def do(self, stage: str, tasks: Sequence[Task]) -> list[Manifest]:
         """All of them, in the tasks' order."""
-        chosen = registry.load("engine", self.engine, "isoflop.data.engines")
         made: dict[int, Manifest] = {}
-        for number, manifest in chosen.run(work, tasks, workers=self.workers):
+        for number, manifest in self.engine.do(work, tasks):
             made[number] = manifest
             if self.on_progress:
                 self.on_progress(stage, len(made), len(tasks))

@@ -4,6 +4,7 @@ import multiprocessing
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
 from typing import TypeVar
 
 from isoflop.errors import ResourceError
@@ -12,27 +13,43 @@ Task = TypeVar("Task")
 Result = TypeVar("Result")
 
 
-def run(work: Callable[[Task], Result], tasks: Sequence[Task], *, workers: int) -> Iterator[tuple[int, Result]]:
-    """Work on all tasks; with one worker, in this process.
+class Local:
+    """One pool for a whole run, made when it is first of use."""
 
-    Raises:
-        ResourceError: a worker was killed.
-    """
-    if min(workers, len(tasks)) <= 1:
-        yield from ((number, work(task)) for number, task in enumerate(tasks))
-        return
-    # Spawned: threads of pyarrow that live in this process would not live on in a fork.
-    context = multiprocessing.get_context("spawn")
-    pool = ProcessPoolExecutor(min(workers, len(tasks)), mp_context=context)
+    def __init__(self, workers: int) -> None:
+        self.workers = workers
+        self.pool: ProcessPoolExecutor | None = None
+
+    def do(self, work: Callable[[Task], Result], tasks: Sequence[Task]) -> Iterator[tuple[int, Result]]:
+        """Work on all tasks; with one worker, in this process.
+
+        Raises:
+            ResourceError: a worker was killed.
+        """
+        if min(self.workers, len(tasks)) <= 1:
+            yield from ((number, work(task)) for number, task in enumerate(tasks))
+            return
+        if self.pool is None:
+            # Spawned: threads of pyarrow that live in this process would not live on in a fork.
+            self.pool = ProcessPoolExecutor(self.workers, mp_context=multiprocessing.get_context("spawn"))
+        try:
+            yield from _drained(self.pool, work, tasks, ahead=2 * self.workers)
+        except BrokenProcessPool as error:
+            raise ResourceError(
+                "a worker was killed, most likely as memory ran out; use fewer --workers, or smaller limits in the "
+                "recipe. The same command goes on from the shards that are done"
+            ) from error
+
+
+@contextmanager
+def crew(workers: int) -> Iterator[Local]:
+    """Workers for the length of a run."""
+    made = Local(workers)
     try:
-        yield from _drained(pool, work, tasks, ahead=2 * workers)
-    except BrokenProcessPool as error:
-        raise ResourceError(
-            "a worker was killed, most likely as memory ran out; use fewer --workers, or smaller limits in the "
-            "recipe. The same command goes on from the shards that are done"
-        ) from error
+        yield made
     finally:
-        pool.shutdown(cancel_futures=True)
+        if made.pool is not None:
+            made.pool.shutdown(cancel_futures=True)
 
 
 def _drained(

@@ -1,6 +1,7 @@
 """Tasks of a Ray cluster that sees the output folder; one is started here where none is running."""
 
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any, TypeVar
 
 Task = TypeVar("Task")
@@ -8,21 +9,40 @@ Result = TypeVar("Result")
 _TRIES = 5  # of one task whose worker was lost
 
 
-def run(work: Callable[[Task], Result], tasks: Sequence[Task], *, workers: int) -> Iterator[tuple[int, Result]]:
-    """Work on all tasks, at most `workers` at a time; a task whose worker is lost is started again elsewhere."""
+class Cluster:
+    """A cluster that is up; `workers` tasks are on it at a time."""
+
+    def __init__(self, workers: int) -> None:
+        self.workers = workers
+
+    def do(self, work: Callable[[Task], Result], tasks: Sequence[Task]) -> Iterator[tuple[int, Result]]:
+        """Work on all tasks; one whose worker is lost is started again elsewhere."""
+        import ray
+
+        remote = ray.remote(num_cpus=1, max_retries=_TRIES)(work)
+        waiting: dict[Any, int] = {}
+        left = iter(enumerate(tasks))
+        while True:
+            for number, task in left:
+                waiting[remote.remote(task)] = number
+                if len(waiting) >= self.workers:
+                    break
+            if not waiting:
+                return
+            (done, *_), _ = ray.wait(list(waiting))
+            yield waiting.pop(done), ray.get(done)
+
+
+@contextmanager
+def crew(workers: int) -> Iterator[Cluster]:
+    """The cluster that is up already, or one of this machine for the length of a run."""
     import ray
 
-    if not ray.is_initialized():
+    ours = not ray.is_initialized()
+    if ours:
         ray.init(num_cpus=workers, include_dashboard=False, log_to_driver=False)
-    remote = ray.remote(num_cpus=1, max_retries=_TRIES)(work)
-    waiting: dict[Any, int] = {}
-    left = iter(enumerate(tasks))
-    while True:
-        for number, task in left:
-            waiting[remote.remote(task)] = number
-            if len(waiting) >= workers:
-                break
-        if not waiting:
-            return
-        (done, *_), _ = ray.wait(list(waiting))
-        yield waiting.pop(done), ray.get(done)
+    try:
+        yield Cluster(workers)
+    finally:
+        if ours:
+            ray.shutdown()
