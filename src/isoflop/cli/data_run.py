@@ -31,7 +31,7 @@ def run_command(recipe: Path, out: Path, workers: int | None, engine: str, outpu
     made = pipeline.run(
         data_recipe.load(recipe),
         out,
-        workers=workers or len(os.sched_getaffinity(0)),
+        workers=workers or _cores(),
         engine=engine,
         on_progress=_announce(output),
     )
@@ -58,6 +58,11 @@ def report_command(folder: Path, output: Output) -> None:
         return data_page.page(made)
 
     output.show(payload, lambda printer: _render(printer, payload), page=page)
+
+
+def _cores() -> int:
+    """Processors this process may use; systems that cannot say so have them all."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _announce(output: Output) -> Any:
