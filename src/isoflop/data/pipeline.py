@@ -23,7 +23,7 @@ from isoflop import files, stamp
 from isoflop.data import engines, sources, stages, table, tally
 from isoflop.data.shard_work import Manifest, NoteTask, ReadTask, Shard, StageTask, Task, finished, shard, work
 from isoflop.data.sources import File
-from isoflop.data.stages import Corpus, Step
+from isoflop.data.stages import Corpus, PerDocument, Step
 from isoflop.errors import InputError, ResourceError, UsageError
 from isoflop.specs.data_recipe import DataRecipe
 
@@ -71,12 +71,14 @@ def run(
     """
     steps = [stages.step(each, limits=recipe.limits, folder=recipe.folder) for each in recipe.stages]
     keys = [stages.key(step) for step in steps]
+    # Started here once, so that a wrong option or a missing package is told before hours of work, not after.
+    started = [step.start() for step in steps]
     found = [file for source in recipe.sources for file in sources.find(source, folder=recipe.folder)]
     with _claimed(out), engines.crew(engine, workers=workers) as workforce:
         crew = _Crew(workforce, on_progress)
         results = [_read(found, recipe, out, crew)]
-        for number, (step, key) in enumerate(zip(steps, keys, strict=True), 1):
-            results.append(_stage(step, key, results[-1], out, number, crew))
+        for number, (step, stage, key) in enumerate(zip(steps, started, keys, strict=True), 1):
+            results.append(_stage(step, stage, key, results[-1], out / f"{number:02d}-{step.name}", crew))
         made = Run(
             recipe=recipe, key=files.sha256_value([each.shards for each in results]), stages=results,
             warnings=list(_warnings(results)),
@@ -155,13 +157,14 @@ def _groups(found: Sequence[File], most_bytes: int) -> Iterator[list[File]]:
     yield group
 
 
-def _stage(step: Step, key: dict[str, object], before: StageResult, out: Path, number: int, crew: _Crew) -> StageResult:
-    folder = out / f"{number:02d}-{step.name}"
-    came = out / before.folder
+def _stage(
+    step: Step, started: PerDocument | Corpus, key: dict[str, Any], before: StageResult, folder: Path, crew: _Crew
+) -> StageResult:
+    came = folder.parent / before.folder
     names = [Path(each.file).stem for each in before.shards]
     keys = [files.sha256_value([key, each.sha256]) for each in before.shards]
     verdicts: list[Path | None] = [None] * len(names)
-    if isinstance(started := step.start(), Corpus):
+    if isinstance(started, Corpus):
         notes = [
             NoteTask(folder=folder, name=name, key=made_of, step=step, shard=came / each.file)
             for name, made_of, each in zip(names, keys, before.shards, strict=True)

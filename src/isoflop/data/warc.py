@@ -203,6 +203,7 @@ def _record(stream: _Stream, start: int, *, longest: int) -> Record:
     length = headers.get("content-length", "")
     if not (length.isascii() and length.isdigit() and len(length) < 19):
         return _lost(stream, start, headers, "no Content-Length")
+    stream.take(len(b"\r\n\r\n"))
     n_bytes = int(length)
     if n_bytes > longest:
         return _oversized(stream, start, headers, n_bytes)
@@ -215,10 +216,10 @@ def _record(stream: _Stream, start: int, *, longest: int) -> Record:
 
 
 def _headers(stream: _Stream) -> dict[str, str]:
-    """Names in lower case; lines that go on are joined (section 4)."""
+    """Names in lower case; lines that go on are joined (section 4). The empty line behind them is left standing."""
     stream.fill(_HEAD_BYTES)
     end = stream.held.find(b"\r\n\r\n", 0, _HEAD_BYTES)
-    head = stream.take(end + 4 if end >= 0 else min(len(stream.held), len(_BEGIN)))
+    head = stream.take(end if end >= 0 else min(len(stream.held), len(_BEGIN)))
     lines = head.decode("utf-8", "replace").replace("\r\n ", " ").replace("\r\n\t", " ").split("\r\n")[1:]
     pairs = (line.partition(":") for line in lines if ":" in line)
     return {name.strip().lower(): value.strip() for name, _, value in pairs}
