@@ -5,7 +5,7 @@ import io
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 from tests.data.archives import bomb, packed, page, record, served
 
@@ -83,6 +83,7 @@ def test_a_record_longer_than_is_held_is_passed_over() -> None:
 @given(st.binary(max_size=400), st.integers(0, 4))
 def test_any_bytes_between_records_cost_the_record_before_at_most(rubbish: bytes, at: int) -> None:
     """Its length can no longer be told from a false one that happens to end before an empty line."""
+    assume(not rubbish.startswith(b"\x1f\x8b\x08"))  # a file that begins as gzip is read as gzip
     content = b"".join(RECORDS[:at]) + rubbish + b"\r\n\r\n" + b"".join(RECORDS[at:])
     found = [body for body in sound(read(content)) if body in BODIES]
     assert found in (BODIES, [*BODIES[: max(0, at - 1)], *BODIES[at:]])
