@@ -54,7 +54,7 @@ def test_a_local_cluster_of_two_with_one_killed_writes_the_bytes_of_one_process(
     recipe = tmp_path / "recipe.toml"
     recipe.write_text('[[source]]\npath = "in"\n[limits]\nshard_bytes = 500\n[[stage]]\nname = "exact"\n')
     pipeline.run(load(recipe), tmp_path / "one")
-    command = [sys.executable, "-c", PROGRAM, recipe, tmp_path / "two"]
+    command = [sys.executable, "-c", PROGRAM, str(recipe), str(tmp_path / "two")]
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert done.stdout.endswith("1\n")  # Ray itself tells of the loss before
