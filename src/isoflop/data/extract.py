@@ -1,0 +1,107 @@
+"""The main text of a web page: `extract(page, method="auto")`.
+
+    quality    trafilatura: the most careful, and the slowest by far
+    fast       resiliparse's own choice of main content
+    auto       resiliparse's tree, its lines judged by `extract_blocks`; trafilatura only where few of them look like text
+
+Whatever a page holds, the answer is text or a reason, and hangs on the page alone.
+"""
+
+from typing import Literal, get_args
+
+from msgspec import Struct
+from resiliparse.extract.html2text import extract_plain_text
+from resiliparse.parse.html import HTMLTree
+
+from isoflop.data import extract_limits as limits
+from isoflop.data.extract_blocks import TEXT, blocks, joined, settle
+from isoflop.errors import UsageError
+
+Method = Literal["fast", "quality", "auto"]
+
+_DEEPER = ">".join("*" * (limits.MAX_DEPTH + 1))  # Matches an element with MAX_DEPTH others above it.
+_SURE_SHARE = 0.25  # Below this share of the page's letters in the blocks kept, a second opinion is worth its time.
+_LITTLE_CHARS = 200  # So short a text may be all there is, or what is left of a page misread.
+
+
+class Extracted(Struct, frozen=True, kw_only=True):
+    """What a page says, or why it was dropped.
+
+    Attributes:
+        text: the main text, lines apart as on the page; empty where the page was dropped.
+        title: what the page calls itself; empty where it does not.
+        dropped: why there is no text; None where there is. The same few sentences for all pages, so that they count.
+        by: who found the text: "blocks", "resiliparse" or "trafilatura".
+    """
+
+    text: str = ""
+    title: str = ""
+    dropped: str | None = None
+    by: str = ""
+
+
+def extract(page: bytes, *, method: Method = "auto", charset: str | None = None) -> Extracted:
+    """The main text of `page`, comments of readers left out.
+
+    Args:
+        page: HTML as it came.
+        method: who looks for it; the module says what each does.
+        charset: the character set that the server named, if it did.
+
+    Raises:
+        UsageError: no such method.
+    """
+    if method not in get_args(Method):
+        raise UsageError(f"extract: no method {method!r}; known: {', '.join(get_args(Method))}")
+    reason = limits.oversized(page)
+    if reason:
+        return Extracted(dropped=reason)
+    html = limits.decode(page, charset=charset)
+    if html is None:
+        return Extracted(dropped=limits.DAMAGED)
+    if not limits.is_text(html):
+        return Extracted(dropped=limits.NOT_TEXT)
+    tree = HTMLTree.parse(html)
+    if tree.document.query_selector(_DEEPER) is not None:
+        return Extracted(dropped=limits.TOO_DEEP)
+    text, by = _found(tree, html, method)
+    title = " ".join((tree.title or "").split())
+    if not text.strip():
+        return Extracted(title=title, dropped=limits.NO_TEXT)
+    return Extracted(text=text.strip("\n"), title=title, by=by)
+
+
+def _found(tree: HTMLTree, html: str, method: Method) -> tuple[str, str]:
+    """The text by `method`, and who found it."""
+    if method == "quality":
+        return _by_trafilatura(html), "trafilatura"
+    if method == "fast":
+        return _by_resiliparse(tree), "resiliparse"
+    text, sure = _by_blocks(tree)
+    if sure:
+        return text, "blocks"
+    second = _by_trafilatura(html)
+    if len(second) > len(text):
+        return second, "trafilatura"
+    return (text, "blocks") if text else (_by_resiliparse(tree), "resiliparse")
+
+
+def _by_resiliparse(tree: HTMLTree) -> str:
+    return extract_plain_text(tree, main_content=True, comments=False, alt_texts=False)
+
+
+def _by_blocks(tree: HTMLTree) -> tuple[str, bool]:
+    """The text of the blocks that are text, and whether they are enough of the page to be sure."""
+    stream = extract_plain_text(
+        tree, preserve_formatting="minimal_html", main_content=True, links=True, comments=False, alt_texts=False
+    )
+    page = list(blocks(stream))
+    settle(page)
+    kept = sum(len(block.text) for block in page if block.verdict == TEXT)
+    return joined(page), kept >= _LITTLE_CHARS and kept >= _SURE_SHARE * sum(len(block.text) for block in page)
+
+
+def _by_trafilatura(html: str) -> str:
+    from trafilatura import extract as careful  # An import of half a second that most pages do without.
+
+    return careful(html, include_comments=False) or ""
