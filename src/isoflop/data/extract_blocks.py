@@ -16,7 +16,8 @@ _LINK = re.compile(r"<a href=[^>]*>(.*?)</a>")
 _TAG = re.compile(r"</?(?:a|b|blockquote|br|h[1-6]|i|li|ol|p|pre|ul)\b[^>]*>")
 _KIND = re.compile(r"\s*<(h[1-6]|p|li|pre)\b")
 _ENDS = re.compile(r"[.!?:;。！？।؟][\"'”’»)\]]*$")
-_CUT_OFF = re.compile(r"(?:\.\.\.|…|\[…\])\W*$")
+_CUT_OFF = re.compile(r"(?:\.\.\.|…)\W*$")
+_LAST = slice(-8, None)  # Where the two are looked for: on a line of a million dots they would take hours.
 # What sites say about themselves, in lines too short to be an essay about it.
 _NOTICE = re.compile(
     r"all rights reserved|^\W*copyright\b|©|powered by|cookies?\b.{0,80}\b(?:accept|agree|consent|device|experience|use)|"
@@ -30,6 +31,8 @@ _NOTICE_CHARS = 300  # A longer line is about its subject, whatever words it hol
 _TEXT_CHARS = 140  # A line this long is text where it ends as a sentence does, or is a paragraph of its own.
 _SENTENCE_CHARS = 40  # A paragraph shorter than this may as well be a caption or a label.
 _LINKED_SHARE = 0.5  # Above this share of its letters within links a line leads elsewhere.
+
+_CELLS = "\t\t"  # What stands between the cells of a table's row.
 
 TEXT, LINK, NOTICE, OPEN = "text", "link", "notice", "open"
 
@@ -63,8 +66,8 @@ def blocks(stream: str) -> Iterator[Block]:
             continue
         elif "<pre>" in line:
             program = [line]
-        else:
-            yield _judged(line, gap)
+        elif (block := _judged(line, gap)).text:
+            yield block
             gap = False
         if program is not None and "</pre>" in line:
             yield _program(program, gap)
@@ -88,7 +91,7 @@ def _judged(line: str, gap: bool) -> Block:
         return Block(kind, text, gap, OPEN if kind[:1] == "h" else LINK)
     if size <= _NOTICE_CHARS and _NOTICE.search(text):
         return Block(kind, text, gap, NOTICE)
-    ended = bool(_ENDS.search(text)) and not _CUT_OFF.search(text)
+    ended = bool(_ENDS.search(text[_LAST])) and not _CUT_OFF.search(text[_LAST])
     whole = (kind == "p" and size >= _SENTENCE_CHARS) or size >= _TEXT_CHARS
     return Block(kind, text, gap, TEXT if kind[:1] != "h" and ended and whole else OPEN)
 
@@ -118,12 +121,12 @@ def _settle_run(run: list[Block], before: bool, after: bool) -> None:
         for block in run:
             block.verdict = TEXT if before else LINK
         return
-    ordered = run if before else run[::-1]
     near = True
-    for block in ordered:
-        # Away from the text, the first line that is in no element of running text ends it.
-        near = near and (block.kind != "" or "\t\t" in block.text)
+    for block in run if before else reversed(run):
+        # Away from the text, the first line that is in no element of running text ends it, and upwards the title does.
+        near = near and (block.kind != "" or _CELLS in block.text)
         block.verdict = TEXT if near else LINK
+        near = near and (before or block.kind != "h1")
 
 
 def joined(page: list[Block]) -> str:
