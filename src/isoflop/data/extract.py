@@ -92,10 +92,13 @@ def _by_resiliparse(tree: HTMLTree) -> str:
 
 def _by_blocks(tree: HTMLTree) -> tuple[str, bool]:
     """The text of the blocks that are text, and whether they are enough of the page to be sure."""
-    stream = extract_plain_text(
-        tree, preserve_formatting="minimal_html", main_content=True, links=True, comments=False, alt_texts=False
+    everything, main = (
+        extract_plain_text(
+            tree, preserve_formatting="minimal_html", main_content=only, links=True, comments=False, alt_texts=False
+        )
+        for only in (False, True)
     )
-    page = list(blocks(stream))
+    page = list(blocks(everything, main))
     settle(page)
     kept = sum(len(block.text) for block in page if block.verdict == TEXT)
     return joined(page), kept >= _LITTLE_CHARS and kept >= _SURE_SHARE * sum(len(block.text) for block in page)

@@ -2,8 +2,9 @@
 
 Each line is first judged alone: text, link, notice, or open. An open line, too short to tell, goes with its
 neighbours, as in jusText (Pomikálek 2011, "Removing boilerplate and duplicate content from web corpora", section 3.2):
-between text it is text, between links a link. A heading goes with what stands under it. Nothing here knows the markup of
-any one site.
+between text it is text, between links a link. A heading goes with what stands under it. What resiliparse's own rules for
+elements and class names refuse (menus, sidebars, comments) stays refused, except that they refuse nearly every list:
+an item goes with its neighbours too. Nothing here knows the markup of any one site.
 """
 
 import re
@@ -14,7 +15,7 @@ from itertools import pairwise
 
 _LINK = re.compile(r"<a href=[^>]*>(.*?)</a>")
 _TAG = re.compile(r"</?(?:a|b|blockquote|br|h[1-6]|i|li|ol|p|pre|ul)\b[^>]*>")
-_KIND = re.compile(r"\s*<(h[1-6]|p|li|pre)\b")
+_KIND = re.compile(r"<(h[1-6]|p|li|pre)\b")
 _ENDS = re.compile(r"[.!?:;。！？।؟][\"'”’»)\]]*$")
 _CUT_OFF = re.compile(r"(?:\.\.\.|…)\W*$")
 _LAST = slice(-8, None)  # Where the two are looked for: on a line of a million dots they would take hours.
@@ -46,38 +47,46 @@ class Block:
         text: what a reader sees; of a program all its lines.
         gap: an empty line stands before it.
         verdict: TEXT, LINK, NOTICE or OPEN.
+        refused: resiliparse does not hold it for main content.
     """
 
     kind: str
     text: str
     gap: bool
     verdict: str
+    refused: bool = False
 
 
-def blocks(stream: str) -> Iterator[Block]:
-    """The lines of resiliparse's "minimal_html" output, made with its links, each judged alone."""
-    program: list[str] | None = None
+def blocks(everything: str, main: str) -> Iterator[Block]:
+    """The lines of a page, each judged alone.
+
+    Args:
+        everything: resiliparse's "minimal_html" output of the whole page, made with its links.
+        main: the same of what it holds for main content.
+    """
+    accepted = {line.strip() for line in main.split("\n")}
+    lines = iter(everything.split("\n"))
     gap = False
-    for line in stream.split("\n"):
-        if program is not None:
-            program.append(line)
-        elif not line or line.isspace():
+    for line in lines:
+        stripped = line.strip()
+        if not stripped:
             gap = True
             continue
-        elif "<pre>" in line:
-            program = [line]
-        elif (block := _judged(line, gap)).text:
+        block = _program(line, lines, gap) if "<pre>" in line else _judged(stripped, gap)
+        if block.text:
+            if stripped not in accepted:
+                block.refused = True
+                block.verdict = OPEN if block.kind == "li" and block.verdict in (TEXT, OPEN) else LINK
             yield block
             gap = False
-        if program is not None and "</pre>" in line:
-            yield _program(program, gap)
-            program, gap = None, False
-    if program is not None:
-        yield _program(program, gap)
 
 
-def _program(lines: list[str], gap: bool) -> Block:
-    return Block("pre", unescape(_TAG.sub("", "\n".join(lines))).strip("\n"), gap, OPEN)
+def _program(line: str, lines: Iterator[str], gap: bool) -> Block:
+    """A program: what follows up to its end belongs to it."""
+    taken = [line]
+    while "</pre>" not in taken[-1] and (following := next(lines, None)) is not None:
+        taken.append(following)
+    return Block("pre", unescape(_TAG.sub("", "\n".join(taken))).strip("\n"), gap, OPEN)
 
 
 def _judged(line: str, gap: bool) -> Block:
@@ -124,7 +133,7 @@ def _settle_run(run: list[Block], before: bool, after: bool) -> None:
     near = True
     for block in run if before else reversed(run):
         # Away from the text, the first line that is in no element of running text ends it, and upwards the title does.
-        near = near and (block.kind != "" or _CELLS in block.text)
+        near = near and not block.refused and (block.kind != "" or _CELLS in block.text)
         block.verdict = TEXT if near else LINK
         near = near and (before or block.kind != "h1")
 
