@@ -285,22 +285,6 @@ def product(m: Maker) -> str:
     )
 
 
-# Layouts kept back.
-
-
-def encyclopedia(m: Maker) -> str:
-    return _document(
-        t := m.heading(),
-        f'<div id="mw-navigation"><div id="p-nav" class="portal"><ul>{m.menu(8, 14)}</ul></div></div><div id="content" class="mw-body">'
-        f'<h1 id="firstHeading">{t}</h1><div id="siteSub">From Example, the free encyclopedia</div><div id="mw-content-text">'
-        f'<div class="mw-parser-output"><div class="hatnote">{m.junk("For other uses see Example (disambiguation) on this site.")}</div>'
-        f'{m.body(2, 5)}<div id="toc" class="toc"><h2>Contents</h2><ul>{m.headlines(3, 7)}</ul></div><h2>{m.want(m.words(1, 3))}'
-        f'<span class="mw-editsection">[<a href="/e">edit</a>]</span></h2>{m.body(3, 9)}<table class="navbox"><tr><td>'
-        f'{m.headlines(6, 14, item="<a href=/n>{}</a> · ")}</td></tr></table></div></div><div id="catlinks">Categories: '
-        f'{m.menu(2, 6, item="<a href=/k>{}</a> | ")}</div></div><div id="footer"><ul><li>{m.legal()}</li></ul></div>',
-    )
-
-
 def question(m: Maker) -> str:
     """Question and answers are main text; the remarks below each, the votes and the links beside them are not."""
     remark = lambda: f'<li class="comment"><span class="comment-copy">{m.prose(6, 25)}</span> – <a href="/u">{m.label()}</a></li>'  # noqa: E731
@@ -314,6 +298,22 @@ def question(m: Maker) -> str:
         f'</div><div id="content"><h1><a href="/q">{t}</a></h1><div id="mainbar">{post("question")}{m.many(partial(post, "answer"), 1, 3)}'
         f'</div><div id="sidebar"><h4>Hot questions</h4><ul>{m.headlines(5, 12)}</ul></div></div></div><footer><p>{m.legal()}</p></footer>'
         f'<div class="js-consent-banner"><p>{m.notice()}</p></div>',
+    )
+
+
+# Layouts kept back.
+
+
+def encyclopedia(m: Maker) -> str:
+    return _document(
+        t := m.heading(),
+        f'<div id="mw-navigation"><div id="p-nav" class="portal"><ul>{m.menu(8, 14)}</ul></div></div><div id="content" class="mw-body">'
+        f'<h1 id="firstHeading">{t}</h1><div id="siteSub">From Example, the free encyclopedia</div><div id="mw-content-text">'
+        f'<div class="mw-parser-output"><div class="hatnote">{m.junk("For other uses see Example (disambiguation) on this site.")}</div>'
+        f'{m.body(2, 5)}<div id="toc" class="toc"><h2>Contents</h2><ul>{m.headlines(3, 7)}</ul></div><h2>{m.want(m.words(1, 3))}'
+        f'<span class="mw-editsection">[<a href="/e">edit</a>]</span></h2>{m.body(3, 9)}<table class="navbox"><tr><td>'
+        f'{m.headlines(6, 14, item="<a href=/n>{}</a> · ")}</td></tr></table></div></div><div id="catlinks">Categories: '
+        f'{m.menu(2, 6, item="<a href=/k>{}</a> | ")}</div></div><div id="footer"><ul><li>{m.legal()}</li></ul></div>',
     )
 
 
@@ -384,8 +384,48 @@ def magazine(m: Maker) -> str:
     )
 
 
-DEVELOPMENT = (weblog, newspaper, hashed_classes, table_layout, manual, forum, product)
-KEPT_BACK = (encyclopedia, question, utility_classes, authority, bare, journal, magazine)
+def mailing_list(m: Maker) -> str:
+    """An archive of letters: the letter is program-like text, what surrounds it is links by thread and date."""
+    bar = lambda: f'<ul><li>Previous message: <a href="/p">{m.headline()}</a></li><li>Next message: <a href="/n">{m.headline()}</a></li></ul>'  # noqa: E731
+    letter = "\n\n".join(m.want(m.rng.choice(m.texts.paragraphs)) for _ in range(m.rng.randint(3, 8)))
+    return _document(
+        t := m.heading(),
+        f'<h1>{t}</h1><b>{m.label()}</b> <a href="/w">someone at example.org</a><br><i>Mon May 4 09:14:02 2009</i><p>{bar()}<hr><pre>{letter}</pre>'
+        f'<hr>{bar()}<a href="/l">More information about the {m.label()} mailing list</a>',
+    )
+
+
+def handbook(m: Maker) -> str:
+    """Documentation with notes, a menu on either side and links to the neighbours below."""
+    note = lambda: f'<div class="theme-admonition alert"><div class="admonitionHeading">note</div><div class="admonitionContent"><p>{m.paragraph()}</p></div></div>'  # noqa: E731
+    return _document(
+        t := m.heading(),
+        f'<div id="__docs"><nav class="navbar navbar--fixed-top"><div class="navbar__inner">{m.menu(4, 8, item="<a class=navbar__item href=/m>{}</a>")}</div></nav>'
+        f'<div class="docRoot"><aside class="docSidebarContainer"><nav class="menu"><ul>{m.menu(8, 20)}</ul></nav></aside><main class="docMainContainer">'
+        f'<div class="row"><div class="col docItemCol"><div class="docItemContainer"><article><nav class="breadcrumbsContainer"><ul>{m.menu(2, 4)}</ul></nav>'
+        f'<div class="theme-doc-markdown markdown"><header><h1>{t}</h1></header>{m.body(2, 7)}{note()}{m.body(1, 5)}</div><footer class="docusaurus-mt-lg">'
+        f'<a href="/e">Edit this page</a></footer></article><nav class="pagination-nav"><a href="/p"><div>Previous</div><div>{m.headline()}</div></a>'
+        f'<a href="/n"><div>Next</div><div>{m.headline()}</div></a></nav></div></div><div class="col col--3"><div class="tableOfContents"><ul>{m.headlines(3, 7)}</ul>'
+        f'</div></div></div></main></div><footer class="footer"><div class="container">{m.menu(6, 14, item="<a href=/m>{}</a>")}<div>{m.legal()}</div></div></footer></div>',
+    )
+
+
+def letter_to_subscribers(m: Maker) -> str:
+    """A newsletter's page on the web: boxes within boxes, an offer in the middle, a strip of other issues below."""
+    issue = lambda: f'<div class="_x3 issue"><a href="/i"><div class="_x4">{m.headline()}</div></a><div class="_x5">{m.prose(6, 15)}</div><div>May 4 • {m.label()}</div></div>'  # noqa: E731
+    return _document(
+        t := m.heading(),
+        f'<div id="entry"><div class="main-menu"><div class="topBar">{m.menu(3, 6, item="<a href=/m>{}</a>")}<button>Subscribe</button></div></div><div class="_x1">'
+        f'<div class="single-post"><h1 class="post-title">{t}</h1><h3 class="subtitle">{m.want(m.words(8, 16))}</h3><div class="available-content"><div class="body markup">'
+        f'{m.body(1, 6)}<div class="subscription-widget-wrap"><div class="preamble"><p>{m.offer()}</p></div><form><input type="email"></form></div>{m.body(1, 6)}</div></div>'
+        f'<div class="_x2"><div>{m.many(issue, 3, 7)}</div></div></div></div><div class="footer-wrap"><div>{m.legal()}</div></div></div>',
+    )
+
+
+DEVELOPMENT = (weblog, newspaper, hashed_classes, table_layout, manual, forum, product, question)
+KEPT_BACK = (
+    encyclopedia, utility_classes, authority, bare, journal, magazine, mailing_list, handbook, letter_to_subscribers,
+)  # fmt: skip
 
 
 def furnished(name: str, page: str, pattern: str, m: Maker) -> str:

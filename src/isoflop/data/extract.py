@@ -20,6 +20,8 @@ from isoflop.errors import UsageError
 Method = Literal["fast", "quality", "auto"]
 
 _DEEPER = ">".join("*" * (limits.MAX_DEPTH + 1))  # Matches an element with MAX_DEPTH others above it.
+# What readers wrote below a page. Resiliparse's own rule takes the answers to a question for comments too.
+_COMMENTS = ("[id^=comment]:not(body)", "[class^=comment]:not(body)", "[id=respond]", "[id^=disqus]")
 _SURE_SHARE = 0.25  # Below this share of the page's letters in the blocks kept, a second opinion is worth its time.
 _LITTLE_CHARS = 200  # So short a text may be all there is, or what is left of a page misread.
 
@@ -94,7 +96,12 @@ def _by_blocks(tree: HTMLTree) -> tuple[str, bool]:
     """The text of the blocks that are text, and whether they are enough of the page to be sure."""
     everything, main = (
         extract_plain_text(
-            tree, preserve_formatting="minimal_html", main_content=only, links=True, comments=False, alt_texts=False
+            tree,
+            preserve_formatting="minimal_html",
+            main_content=only,
+            links=True,
+            alt_texts=False,
+            skip_elements=_COMMENTS,
         )
         for only in (False, True)
     )

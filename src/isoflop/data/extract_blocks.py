@@ -28,6 +28,12 @@ _NOTICE = re.compile(
     r"^\W*(?:share this|related (?:posts|articles|stories|topics)|most read|trending|advertisement|leave a (?:reply|comment))",
     re.IGNORECASE,
 )
+# One of these stands in every notice; to look for them first takes a tenth of the time.
+_NOTICE_WORDS = (
+    "rights reserved", "copyright", "©", "powered by", "cookie", "privacy", "terms of", "sign up", "subscribe", "newsletter",
+    "inbox", "mail address", "read", "see ", "watch", "also like", "posted", "published", "written", "share this", "related",
+    "trending", "advertisement", "leave a",
+)  # fmt: skip
 _NOTICE_CHARS = 300  # A longer line is about its subject, whatever words it holds.
 _TEXT_CHARS = 140  # A line this long is text where it ends as a sentence does, or is a paragraph of its own.
 _SENTENCE_CHARS = 40  # A paragraph shorter than this may as well be a caption or a label.
@@ -98,11 +104,16 @@ def _judged(line: str, gap: bool) -> Block:
     text = unescape(text) if "&" in text else text
     if linked > _LINKED_SHARE * size:
         return Block(kind, text, gap, OPEN if kind[:1] == "h" else LINK)
-    if size <= _NOTICE_CHARS and _NOTICE.search(text):
+    if size <= _NOTICE_CHARS and _is_notice(text):
         return Block(kind, text, gap, NOTICE)
     ended = bool(_ENDS.search(text[_LAST])) and not _CUT_OFF.search(text[_LAST])
     whole = (kind == "p" and size >= _SENTENCE_CHARS) or size >= _TEXT_CHARS
     return Block(kind, text, gap, TEXT if kind[:1] != "h" and ended and whole else OPEN)
+
+
+def _is_notice(text: str) -> bool:
+    lower = text.lower()
+    return any(word in lower for word in _NOTICE_WORDS) and _NOTICE.search(text) is not None
 
 
 def settle(page: list[Block]) -> None:
