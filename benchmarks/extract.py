@@ -98,8 +98,8 @@ def main() -> None:
     options = parser.parse_args()
     made = pages(options.data, kept_back=not options.development, per_layout=options.per_layout, seed=options.seed)
     size = sum(len(page.html) for page in made) / len(made) / 1e3
-    which = "development" if options.development else "kept-back"
-    print(f"{len(made)} pages of {len({page.layout for page in made})} {which} layouts, {size:.1f} kB each on average\n")
+    layouts = f"{len({page.layout for page in made})} {'development' if options.development else 'kept-back'} layouts"
+    print(f"{len(made)} pages of {layouts}, {size:.1f} kB each on average\n")
     print(f"{'method':<26} {'F1':>6} {'precision':>9} {'recall':>6} {'segments':>8} {'docs/s':>9}")
     for name, method in METHODS.items():
         measure(name, method, made)

@@ -2,7 +2,7 @@
 
     quality    trafilatura: the most careful, and the slowest by far
     fast       resiliparse's own choice of main content
-    auto       resiliparse's tree, its lines judged by `extract_blocks`; trafilatura only where few of them look like text
+    auto       resiliparse's tree, its lines judged by `extract_blocks`; trafilatura where too few look like text
 
 Whatever a page holds, the answer is text or a reason, and hangs on the page alone.
 """

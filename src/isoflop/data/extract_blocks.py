@@ -2,9 +2,9 @@
 
 Each line is first judged alone: text, link, notice, or open. An open line, too short to tell, goes with its
 neighbours, as in jusText (Pomikálek 2011, "Removing boilerplate and duplicate content from web corpora", section 3.2):
-between text it is text, between links a link. A heading goes with what stands under it. What resiliparse's own rules for
-elements and class names refuse (menus, sidebars, comments) stays refused, except that they refuse nearly every list:
-an item goes with its neighbours too. Nothing here knows the markup of any one site.
+between text it is text, between links a link. A heading goes with what stands under it. What resiliparse's own rules
+for elements and class names refuse (menus, sidebars) stays refused, except that they refuse nearly every list: an item
+goes with its neighbours too. Nothing here knows the markup of any one site.
 """
 
 import re
@@ -21,18 +21,19 @@ _CUT_OFF = re.compile(r"(?:\.\.\.|…)\W*$")
 _LAST = slice(-8, None)  # Where the two are looked for: on a line of a million dots they would take hours.
 # What sites say about themselves, in lines too short to be an essay about it.
 _NOTICE = re.compile(
-    r"all rights reserved|^\W*copyright\b|©|powered by|cookies?\b.{0,80}\b(?:accept|agree|consent|device|experience|use)|"
+    r"all rights reserved|^\W*copyright\b|©|powered by|cookies?\b.{0,80}\b(?:accept|agree|consent|device|use)|"
     r"\b(?:use|uses|accept|agree|storing)\b.{0,40}\bcookies|privacy (?:policy|matters)|terms of (?:use|service)|"
     r"\b(?:sign up|subscribe|unsubscribe|newsletter)\b|your (?:inbox|e-?mail address)|"
     r"^\W*(?:read|see|watch) (?:also|more|next)\b|you may also like|^\W*(?:posted|published|written) (?:by|on|in)\b|"
-    r"^\W*(?:share this|related (?:posts|articles|stories|topics)|most read|trending|advertisement|leave a (?:reply|comment))",
+    r"^\W*(?:share this|related (?:posts|articles|stories|topics)|most read|trending|advertisement)|"
+    r"^\W*leave a (?:reply|comment)",
     re.IGNORECASE,
 )
 # One of these stands in every notice; to look for them first takes a tenth of the time.
 _NOTICE_WORDS = (
-    "rights reserved", "copyright", "©", "powered by", "cookie", "privacy", "terms of", "sign up", "subscribe", "newsletter",
-    "inbox", "mail address", "read", "see ", "watch", "also like", "posted", "published", "written", "share this", "related",
-    "trending", "advertisement", "leave a",
+    "rights reserved", "copyright", "©", "powered by", "cookie", "privacy", "terms of", "sign up", "subscribe",
+    "newsletter", "your inbox", "mail address", "also like", "share this", "related", "trending", "advertisement", "leave a",
+    "read ", "see ", "watch ", "posted ", "published ", "written ",
 )  # fmt: skip
 _NOTICE_CHARS = 300  # A longer line is about its subject, whatever words it holds.
 _TEXT_CHARS = 140  # A line this long is text where it ends as a sentence does, or is a paragraph of its own.
