@@ -85,6 +85,7 @@ _EXTRA = {
     "torch": "train", "safetensors": "train", "rustbpe": "data", "tiktoken": "data", "pyarrow": "data",
     "zstandard": "data", "tensorboard": "tensorboard", "wandb": "wandb",
     "trackio": "trackio", "codecarbon": "carbon", "altair": "report", "vl_convert": "report",
+    "resiliparse": "web", "trafilatura": "web",
 }  # fmt: skip
 
 

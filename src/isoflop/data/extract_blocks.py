@@ -32,8 +32,8 @@ _NOTICE = re.compile(
 # One of these stands in every notice; to look for them first takes a tenth of the time.
 _NOTICE_WORDS = (
     "rights reserved", "copyright", "©", "powered by", "cookie", "privacy", "terms of", "sign up", "subscribe",
-    "newsletter", "your inbox", "mail address", "also like", "share this", "related", "trending", "advertisement", "leave a",
-    "read ", "see ", "watch ", "posted ", "published ", "written ",
+    "newsletter", "your inbox", "mail address", "also like", "share this", "related", "trending", "advertisement",
+    "leave a", "read ", "see ", "watch ", "posted ", "published ", "written ",
 )  # fmt: skip
 _NOTICE_CHARS = 300  # A longer line is about its subject, whatever words it holds.
 _TEXT_CHARS = 140  # A line this long is text where it ends as a sentence does, or is a paragraph of its own.
