@@ -5,9 +5,12 @@ looked at while an extractor is written; KEPT_BACK is only ever reported.
 """
 # ruff: noqa: E501, E731  HTML is read better in its own lines, and a part used once is best beside its page.
 
+from collections.abc import Callable
 from functools import partial
 
 from extract_parts import Maker
+
+Part = Callable[[], str]
 
 
 def _document(title: str, body: str, head: str = "") -> str:
@@ -21,7 +24,7 @@ def _document(title: str, body: str, head: str = "") -> str:
 
 
 def weblog(m: Maker) -> str:
-    comment = lambda: (
+    comment: Part = lambda: (
         f'<li class="comment"><cite>{m.label()}</cite> says:<p>{m.prose(8, 60)}</p><a href="#r">Reply</a></li>'
     )
     return _document(
@@ -39,7 +42,7 @@ def weblog(m: Maker) -> str:
 
 
 def newspaper(m: Maker) -> str:
-    card = lambda: (
+    card: Part = lambda: (
         f'<div class="card"><a href="/c"><h3>{m.headline()}</h3></a><p class="teaser">{m.prose(12, 30)}</p></div>'
     )
     return _document(
@@ -57,8 +60,10 @@ def newspaper(m: Maker) -> str:
 
 def hashed_classes(m: Maker) -> str:
     """Class names made by a machine, no element says what it is."""
-    c = lambda: f"css-{m.rng.randrange(16**6):06x}"
-    card = lambda: f'<div class="{c()}"><a href="/c"><span>{m.headline()}</span></a><div>{m.prose(8, 20)}</div></div>'
+    c: Part = lambda: f"css-{m.rng.randrange(16**6):06x}"
+    card: Part = lambda: (
+        f'<div class="{c()}"><a href="/c"><span>{m.headline()}</span></a><div>{m.prose(8, 20)}</div></div>'
+    )
     return _document(
         t := m.heading(),
         f'<div id="root"><div class="{c()}"><div class="{c()}">{m.menu(5, 9, item="<a href=/m>{}</a>")}</div></div>'
@@ -92,7 +97,7 @@ def manual(m: Maker) -> str:
 
 def forum(m: Maker) -> str:
     """Every post is main text; who wrote it and what they sign with is not."""
-    post = lambda: (
+    post: Part = lambda: (
         f'<div class="post"><div class="postprofile"><a href="/u">{m.label()}</a> Posts: 812 Joined: 2009</div><div class="postbody">'
         f'<div class="content">{m.body(0, 3)}</div><div class="signature">{m.prose(5, 15)}</div></div></div>'
     )
@@ -105,7 +110,7 @@ def forum(m: Maker) -> str:
 
 
 def product(m: Maker) -> str:
-    tile = lambda: (
+    tile: Part = lambda: (
         f'<li class="product-item"><a href="/p"><span>{m.headline()}</span></a><span class="price">$19.99</span><button>Add to cart</button></li>'
     )
     return _document(
@@ -120,10 +125,10 @@ def product(m: Maker) -> str:
 
 def question(m: Maker) -> str:
     """Question and answers are main text; the remarks below each, the votes and the links beside them are not."""
-    remark = lambda: (
+    remark: Part = lambda: (
         f'<li class="comment"><span class="comment-copy">{m.prose(6, 25)}</span> – <a href="/u">{m.label()}</a></li>'
     )
-    post = lambda kind: (
+    post: Callable[[str], str] = lambda kind: (
         f'<div class="{kind}"><div class="votecell">12</div><div class="postcell"><div class="s-prose js-post-body">{m.body(1, 4)}</div>'
         f'<div class="user-details"><a href="/u">{m.label()}</a> 1,204 reputation</div><ul class="comments-list">{m.many(remark, 0, 3)}</ul></div></div>'
     )
@@ -154,7 +159,7 @@ def encyclopedia(m: Maker) -> str:
 
 def utility_classes(m: Maker) -> str:
     """Class names that speak of widths and colours only."""
-    card = lambda: (
+    card: Part = lambda: (
         f'<div class="flex flex-col p-4"><h3 class="text-lg"><a href="/c">{m.headline()}</a></h3><p class="text-gray-500">{m.prose(10, 25)}</p></div>'
     )
     return _document(
@@ -204,14 +209,14 @@ def journal(m: Maker) -> str:
 
 def magazine(m: Maker) -> str:
     """Offers and links to other pages stand between the paragraphs."""
-    promo = lambda: m.rng.choice(
+    promo: Part = lambda: m.rng.choice(
         (
             f'<div class="inline-promo"><p>{m.offer()}</p></div>',
             f'<p><strong>Read also:</strong> <a href="/r">{m.headline()}</a></p>',
             f'<div class="ad-slot"><span>Advertisement</span></div><ul class="read-next">{m.headlines(2, 3)}</ul>',
         )
     )
-    step = lambda: f"<li>{m.want(m.words(8, 30))}</li>"
+    step: Part = lambda: f"<li>{m.want(m.words(8, 30))}</li>"
     return _document(
         t := m.heading(),
         f'<div class="topnav"><ul>{m.menu(6, 12)}</ul></div><div class="story"><h1>{t}</h1><div class="story-text">{m.body(1, 4)}{promo()}'
@@ -223,7 +228,7 @@ def magazine(m: Maker) -> str:
 
 def mailing_list(m: Maker) -> str:
     """An archive of letters: the letter is program-like text, what surrounds it is links by thread and date."""
-    bar = lambda: (
+    bar: Part = lambda: (
         f'<ul><li>Previous message: <a href="/p">{m.headline()}</a></li><li>Next message: <a href="/n">{m.headline()}</a></li></ul>'
     )
     letter = "\n\n".join(m.want(m.rng.choice(m.texts.paragraphs)) for _ in range(m.rng.randint(3, 8)))
@@ -236,7 +241,7 @@ def mailing_list(m: Maker) -> str:
 
 def handbook(m: Maker) -> str:
     """Documentation with notes, a menu on either side and links to the neighbours below."""
-    note = lambda: (
+    note: Part = lambda: (
         f'<div class="theme-admonition alert"><div class="admonitionHeading">note</div><div class="admonitionContent"><p>{m.paragraph()}</p></div></div>'
     )
     return _document(
@@ -253,7 +258,7 @@ def handbook(m: Maker) -> str:
 
 def letter_to_subscribers(m: Maker) -> str:
     """A newsletter's page on the web: boxes within boxes, an offer in the middle, a strip of other issues below."""
-    issue = lambda: (
+    issue: Part = lambda: (
         f'<div class="_x3 issue"><a href="/i"><div class="_x4">{m.headline()}</div></a><div class="_x5">{m.prose(6, 15)}</div><div>May 4 • {m.label()}</div></div>'
     )
     return _document(

@@ -43,7 +43,9 @@ _RUSTDOC = (r'(<section id="main-content"[^>]*>)(.*)(</section></div></main>)', 
 
 def layouts(folder: Path, *, kept_back: bool) -> dict[str, Callable[[Maker], str]]:
     """The layouts of one half by name, with the given pages in `folder`."""
-    found = {layout.__name__: layout for layout in (KEPT_BACK if kept_back else DEVELOPMENT)}
+    found: dict[str, Callable[[Maker], str]] = {
+        layout.__name__: layout for layout in (KEPT_BACK if kept_back else DEVELOPMENT)
+    }
     pattern, names = _RUSTDOC if kept_back else _MDBOOK
     for name in names:
         (path,) = folder.glob(f"{name}*.html")

@@ -89,7 +89,8 @@ def _found(tree: HTMLTree, html: str, method: Method) -> tuple[str, str]:
 
 
 def _by_resiliparse(tree: HTMLTree) -> str:
-    return extract_plain_text(tree, main_content=True, comments=False, alt_texts=False)
+    text: str = extract_plain_text(tree, main_content=True, comments=False, alt_texts=False)
+    return text
 
 
 def _by_blocks(tree: HTMLTree) -> tuple[str, bool]:
