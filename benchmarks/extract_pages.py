@@ -43,9 +43,8 @@ _RUSTDOC = (r'(<section id="main-content"[^>]*>)(.*)(</section></div></main>)', 
 
 def layouts(folder: Path, *, kept_back: bool) -> dict[str, Callable[[Maker], str]]:
     """The layouts of one half by name, with the given pages in `folder`."""
-    found: dict[str, Callable[[Maker], str]] = {
-        layout.__name__: layout for layout in (KEPT_BACK if kept_back else DEVELOPMENT)
-    }
+    own = KEPT_BACK if kept_back else DEVELOPMENT
+    found: dict[str, Callable[[Maker], str]] = {layout.__name__: layout for layout in own}
     pattern, names = _RUSTDOC if kept_back else _MDBOOK
     for name in names:
         (path,) = folder.glob(f"{name}*.html")

@@ -119,7 +119,9 @@ def test_formatting_left_open_cannot_make_a_small_page_a_large_tree() -> None:
 )
 def test_the_bound_on_nodes_holds(parts: list[str]) -> None:
     html = page("".join(parts))
-    elements = len(HTMLTree.parse(html.decode()).document.query_selector_all("*"))
+    document = HTMLTree.parse(html.decode()).document
+    assert document is not None
+    elements = len(document.query_selector_all("*"))
     assert elements <= limits.nodes_at_most(html) + len(parts)  # an unmatched </p> makes an element too
 
 

@@ -113,8 +113,7 @@ def _judged(line: str, gap: bool) -> Block:
 
 
 def _is_notice(text: str) -> bool:
-    lower = text.lower()
-    return any(word in lower for word in _NOTICE_WORDS) and _NOTICE.search(text) is not None
+    return any(map(text.lower().__contains__, _NOTICE_WORDS)) and _NOTICE.search(text) is not None
 
 
 def settle(page: list[Block]) -> None:
