@@ -24,7 +24,7 @@ _DEEPER = ">".join("*" * (limits.MAX_DEPTH + 1))  # Matches an element with MAX_
 _COMMENTS = ("[id^=comment]:not(body)", "[class^=comment]:not(body)", "[id=respond]", "[id^=disqus]")
 _SURE_SHARE = 0.4  # Less of the letters kept, and a second opinion is worth its time: F1 is flat from .4 to .7.
 _LITTLE_CHARS = 200  # So short a text may be all there is, or what is left of a page misread.
-_SECOND_TAGS = 20_000  # On 96,000 elements, 240 deep, trafilatura takes minutes, resiliparse half a second.
+_SECOND_TAGS = 20_000  # On 96,000 elements, 240 deep, trafilatura takes 9 s, resiliparse half a second.
 
 
 class Extracted(Struct, frozen=True, kw_only=True):

@@ -16,7 +16,7 @@ MAX_DAMAGED = 1e-3  # Share of letters that may be lost to bytes that are not UT
 TOO_LARGE = f"longer than {MAX_BYTES:,} bytes"
 TOO_MANY = f"may hold more than {MAX_NODES:,} nodes"
 TOO_DEEP = f"nested more than {MAX_DEPTH} deep"
-NOT_TEXT = "not text: zero bytes or control characters"
+NOT_TEXT = "not text: holds zero bytes"
 DAMAGED = "not in UTF-8 or the character set declared"
 NO_TEXT = "no text found"
 
