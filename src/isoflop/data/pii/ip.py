@@ -1,7 +1,7 @@
 """IP addresses, version 4 and 6.
 
 Four small numbers with dots are an address, a version or a section. Taken for an address unless the words around say
-otherwise; where all four are below 20, only if the words around say so. IPv6 must lie in the space that is handed out:
+otherwise; where all four are below 20, or the first two below 10, only if the words around say so. IPv6 must lie in the space that is handed out:
 2000::/3, unique local, link local, or a mapped IPv4. Loopback, 0.0.0.0 and netmasks belong to nobody and are left.
 """
 
@@ -29,7 +29,7 @@ _ADDRESS = re.compile(
 _ASSIGNED = re.compile(r"(?:ip|addr|address|host|server|inet|client|peer|dns|gateway)\w{0,12}[\"']? ?(?:=|:|==|!=) ?[\"']?$")
 _BEHIND = re.compile(r":\d{2,5}(?!\d|\.)|/(?:[89]|[12]\d|3[0-2])(?![\d.])| - - ")
 _NUMBERED_TITLE = re.compile(r"\.?[ \t]+[A-Z`\"]")
-_SMALL = 20
+_SMALL, _TINY = 20, 10
 
 
 def spans(text: str) -> Iterator[Span]:
@@ -67,7 +67,7 @@ def _is_number(text: str, start: int, end: int) -> bool:
         return False
     octets = [int(part) for part in text[start:end].split(".")]
     titled = not lead.strip(" #*") and octets[0] < 100 and bool(_NUMBERED_TITLE.match(text, end))
-    return titled or max(octets) < _SMALL or octets[1:] == [0, 0, 0]
+    return titled or max(octets) < _SMALL or max(octets[:2]) < _TINY or octets[1:] == [0, 0, 0]
 
 
 def _six(text: str) -> Iterator[Span]:
