@@ -29,6 +29,7 @@ _INSIDE = re.compile(
 )
 _ADDRESS = re.compile(r"(?:https?://|www\.)?(?:[\w-]+\.)+[a-z]{2,6}(?::\d+)?(?:[/?#]\S*)?", re.IGNORECASE)
 _INITIALS = re.compile(r"(?:[A-Za-z]\.)+")
+_LONGEST_CACHED = 64
 _NOT = re.compile(r"(\w+)(n['’]t)", re.IGNORECASE)
 
 # Sentence_Terminal of Unicode 15 (PropList.txt).
@@ -52,7 +53,7 @@ _ENDS = frozenset(TERMINAL)
 
 def words(text: str) -> list[str]:
     """Words and signs of a text, in order."""
-    return list(chain.from_iterable(map(_split, text.split())))
+    return list(chain.from_iterable(map(_split_any, text.split())))
 
 
 def is_symbol(word: str) -> bool:
@@ -71,10 +72,14 @@ def sentences(text: str) -> int:
     return count
 
 
-@lru_cache(maxsize=1 << 16)
+def _split_any(chunk: str) -> tuple[str, ...]:
+    # The cache keeps words of a language, not megabytes without a space.
+    return _cached(chunk) if len(chunk) <= _LONGEST_CACHED else _split(chunk)
+
+
 def _split(chunk: str) -> tuple[str, ...]:
     """One piece between white space: signs off both ends, then cut inside."""
-    if chunk.isalnum():
+    if chunk.isalpha() or chunk.isdecimal():
         return _JOINED.get(chunk.lower(), (chunk,))
     front: list[str] = []
     back: list[str] = []
@@ -89,6 +94,9 @@ def _split(chunk: str) -> tuple[str, ...]:
         else:
             break
     return (*front, *_inside(chunk[start:end]), *reversed(back))
+
+
+_cached = lru_cache(maxsize=1 << 16)(_split)
 
 
 def _is_whole(chunk: str, start: int, end: int) -> bool:
