@@ -83,7 +83,7 @@ def _fail_bug(error: BaseException) -> NoReturn:
 
 _EXTRA = {
     "torch": "train", "safetensors": "train", "rustbpe": "data", "tiktoken": "data", "pyarrow": "data",
-    "zstandard": "data", "tensorboard": "tensorboard", "wandb": "wandb",
+    "zstandard": "data", "py3langid": "web", "tensorboard": "tensorboard", "wandb": "wandb",
     "trackio": "trackio", "codecarbon": "carbon", "altair": "report", "vl_convert": "report",
 }  # fmt: skip
 
