@@ -88,7 +88,10 @@ def test_gophers_quality_rules_hold_on_both_sides_of_the_threshold(text: str, re
 
 def _different(count: int, *, chars: int = 40) -> list[str]:
     """Lines without anything in common, all as long."""
-    return [" ".join(f"{chr(97 + i % 26)}{i}{chr(97 + j)}" for j in range(12))[:chars].ljust(chars, "x") for i in range(count)]
+    return [
+        " ".join(f"{chr(97 + i % 26)}{i}{chr(97 + j)}" for j in range(12))[:chars].ljust(chars, "x")
+        for i in range(count)
+    ]
 
 
 @pytest.mark.parametrize(
@@ -120,7 +123,9 @@ def test_the_most_frequent_gram_is_measured_with_its_spaces(n: int) -> None:
 
 
 def _fillers(chars: int) -> list[str]:
-    return [f"{i:0{chars}d}" for i in range(200)] if chars >= 3 else [chr(0x4E00 + i) * max(chars, 1) for i in range(200)]
+    return (
+        [f"{i:0{chars}d}" for i in range(200)] if chars >= 3 else [chr(0x4E00 + i) * max(chars, 1) for i in range(200)]
+    )
 
 
 @pytest.mark.parametrize(
@@ -144,7 +149,9 @@ def test_c4_keeps_and_takes_out_lines(line: str, kept: bool) -> None:
 
 
 def test_c4_takes_marks_of_citations_out_and_counts_sentences() -> None:
-    assert c4.judge(PROSE + "It was built early.[12] So they say.[citation needed]").text.endswith("early. So they say.")
+    assert c4.judge(PROSE + "It was built early.[12] So they say.[citation needed]").text.endswith(
+        "early. So they say."
+    )
     assert c4.judge("One is here. Two is here. Three is here. Four is here.").reason == "too-few-sentences"
     assert c4.judge("One is here. Two is here. Three is here. Four is here. Five is.").keep
     assert c4.judge(PROSE + "Here lorem ipsum dolor sit amet.").reason == "lorem-ipsum"

@@ -58,7 +58,9 @@ def words(text: str) -> list[str]:
 
 def is_symbol(word: str) -> bool:
     """Whether it holds neither letter nor digit, but only punctuation and signs of ASCII."""
-    return not word.isalnum() and all(c in "$+<=>^`|~" or (unicodedata.category(c)[0] in "PC" and c != "•") for c in word)
+    return not word.isalnum() and all(
+        c in "$+<=>^`|~" or (unicodedata.category(c)[0] in "PC" and c != "•") for c in word
+    )
 
 
 def sentences(text: str) -> int:

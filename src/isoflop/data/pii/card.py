@@ -8,7 +8,9 @@ from isoflop.data.pii._span import Span, digits
 RANK = 2
 
 _RUN = r"\d{13,19}|\d{4}(?P<s>[ .-]| - )(?:\d{4}(?P=s)\d{4}(?P=s)\d{1,4}(?:(?P=s)\d{3})?|\d{6}(?P=s)\d{4,5})"
-_CARD = re.compile(rf"(?<![A-Za-z0-9])(?<!\d[.,])(?<!\d{{4}}[ -])(?:{_RUN})(?![A-Za-z0-9]|[.,]\d|[ -]\d{{4}}[ -]\d{{4}})")
+_CARD = re.compile(
+    rf"(?<![A-Za-z0-9])(?<!\d[.,])(?<!\d{{4}}[ -])(?:{_RUN})(?![A-Za-z0-9]|[.,]\d|[ -]\d{{4}}[ -]\d{{4}})"
+)
 # (first, last prefix, lengths): Visa, Mastercard, American Express, Diners, Discover, JCB, UnionPay, Maestro.
 _RANGES = (
     (4, 4, (13, 16, 19)), (51, 55, (16,)), (2221, 2720, (16,)), (34, 34, (15,)), (37, 37, (15,)), (300, 305, (14,)),

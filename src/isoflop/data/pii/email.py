@@ -31,7 +31,9 @@ _REMOTE = re.compile(r":[\w~./-]{0,80}(?:/|\.git\b)")
 _ROBOTS = frozenset({"git", "hg", "svn", "cvs", "bzr"})
 _SHELL = re.compile(r"\b(?:ssh|scp|sftp|rsync|mosh)(?: -\S{1,9}){0,4} $")
 # Words that stand before "at ... dot ..." in a sentence and are nobody's name.
-_WORDS = frozenset("look is are me us available hosted found mail email contact see live here now it that or and".split())
+_WORDS = frozenset(
+    "look is are me us available hosted found mail email contact see live here now it that or and".split()
+)
 
 
 def spans(text: str) -> Iterator[Span]:
@@ -83,7 +85,9 @@ def _domain(text: str, start: int, *, veiled: bool) -> tuple[str, int] | None:
         return None
     end, labels = match.end(), _ANY_DOT.split(match[0])
     # "write to a@b.org.Then": a sentence that begins without a space is no part of the name.
-    while len(labels) > 2 and labels[-1][:1].isupper() and not labels[-2].isupper() and _tail(labels) not in top_level():
+    while (
+        len(labels) > 2 and labels[-1][:1].isupper() and not labels[-2].isupper() and _tail(labels) not in top_level()
+    ):
         labels.pop()
         end = start + [m.start() for m in _ANY_DOT.finditer(match[0])][len(labels) - 1]
     if _tail(labels) not in top_level() or text[end : end + 1] in ("(", "["):

@@ -15,8 +15,12 @@ from isoflop.data.pii._span import Span, before
 RANK = 3
 
 _OCTET = r"(?:25[0-5]|2[0-4]\d|1\d\d|[1-9]?\d)"
-_FOUR = re.compile(rf"(?<![\w.])(?:{_OCTET}\.){{3}}{_OCTET}(?![\w]|\.\d|-[A-Za-z]|\+\w|\.(?:tar|zip|tgz|whl|exe|dll)\b)")
-_SIX = re.compile(r"(?<![\w:.])(?:[0-9A-Fa-f]{1,4}:|::)[0-9A-Fa-f:]{1,38}(?:(?<=:)\d{1,3}(?:\.\d{1,3}){3})?(?![\w:]|\.\d)")
+_FOUR = re.compile(
+    rf"(?<![\w.])(?:{_OCTET}\.){{3}}{_OCTET}(?![\w]|\.\d|-[A-Za-z]|\+\w|\.(?:tar|zip|tgz|whl|exe|dll)\b)"
+)
+_SIX = re.compile(
+    r"(?<![\w:.])(?:[0-9A-Fa-f]{1,4}:|::)[0-9A-Fa-f:]{1,38}(?:(?<=:)\d{1,3}(?:\.\d{1,3}){3})?(?![\w:]|\.\d)"
+)
 _GIVEN_OUT = re.compile(r"[23][0-9a-f]{3}:|f[cd][0-9a-f]{2}:|fe[89ab][0-9a-f]:|::ffff:\d|64:ff9b:", re.IGNORECASE)
 _OTHERWISE = re.compile(
     r"(?:\b(?:v|ver|vers|version|versions|release|released|rev|revision|build|section|sections|sec|chapter|clause|"
@@ -27,7 +31,9 @@ _ADDRESS = re.compile(
     r"\b(?:ip|ips|ipv4|inet|addr|address|addresses|host|hosts|server|servers|client|dns|nameserver|gateway|ping|subnet|"
     r"network|netmask|router|proxy|remote|peer|from|interface|whois|traceroute|listen|bind|login)\b|://$|@$"
 )
-_ASSIGNED = re.compile(r"(?:ip|addr|address|host|server|inet|client|peer|dns|gateway)\w{0,12}[\"']? ?(?:=|:|==|!=) ?[\"']?$")
+_ASSIGNED = re.compile(
+    r"(?:ip|addr|address|host|server|inet|client|peer|dns|gateway)\w{0,12}[\"']? ?(?:=|:|==|!=) ?[\"']?$"
+)
 _BEHIND = re.compile(r":\d{2,5}(?!\d|\.)|/(?:[89]|[12]\d|3[0-2])(?![\d.])| - - ")
 _NUMBERED_TITLE = re.compile(r"\.?[ \t]+[A-Z`\"]")
 _NAME = re.compile(r"\b[A-Z][A-Za-z]{2,} $")

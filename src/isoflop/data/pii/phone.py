@@ -42,7 +42,9 @@ _ANNOUNCED = re.compile(
 _SHORT = frozenset("1 7 20 27 30 31 32 33 34 36 39 40 41 43 44 45 46 47 48 49 51 52 53 54 55 56 57 58 60 61 62 63 64 65 66 "
                    "81 82 84 86 90 91 92 93 94 95 98".split())  # fmt: skip
 _TENS = frozenset("21 22 23 24 25 26 29 35 37 38 42 50 59 67 68 80 85 87 88 96 97 99".split())
-_UNUSED = frozenset("210 214 215 217 219 259 384 388 422 424 425 426 427 428 429 851 854 857 858 859 969 978 990".split())
+_UNUSED = frozenset(
+    "210 214 215 217 219 259 384 388 422 424 425 426 427 428 429 851 854 857 858 859 969 978 990".split()
+)
 
 
 def spans(text: str) -> Iterator[Span]:
@@ -104,7 +106,9 @@ def _is_trunk(text: str, match: re.Match[str]) -> bool:
         return False
     if "(" not in shown and len(groups) > 1 and len(groups[0]) == 2 and len(groups[1]) == 2:
         # Pairs are French, five of them; anything else is a date, a time or a dump of bytes.
-        return [len(group) for group in groups] == [2] * 5 and not re.match(r"[ .:-]\d", text[match.end() : match.end() + 2])
+        return [len(group) for group in groups] == [2] * 5 and not re.match(
+            r"[ .:-]\d", text[match.end() : match.end() + 2]
+        )
     if "." in shown and len(groups) == 2:
         return False
     return len(groups) > 1 and not re.match(r" \d", text[match.end() : match.end() + 2])
