@@ -24,7 +24,8 @@ from isoflop.registry import load
 PEER = """
 import json, sys, time
 from datatrove.data import Document
-from datatrove.pipeline.filters import C4QualityFilter, FineWebQualityFilter, GopherQualityFilter, GopherRepetitionFilter
+from datatrove.pipeline.filters import C4QualityFilter, FineWebQualityFilter
+from datatrove.pipeline.filters import GopherQualityFilter, GopherRepetitionFilter
 filters = {"c4": C4QualityFilter(), "fineweb": FineWebQualityFilter(),
            "gopher-quality": GopherQualityFilter(), "gopher-repetition": GopherRepetitionFilter()}
 spent = dict.fromkeys(filters, 0.0)
@@ -105,12 +106,12 @@ def main() -> None:
         peer, peer_s = theirs(given.peers_python, texts)
         mine, mine_s = ours(texts)
         same = Counter[str]()
-        for left, right in zip(mine, peer, strict=True):
+        for us, them in zip(mine, peer, strict=True):
             for name in names():
-                same[name] += (not left[name]) == (not right[name])
-                if left[name] or right[name]:
-                    verdict = "same" if (not left[name]) == (not right[name]) else "DIFFERENT"
-                    classes[name][verdict, left[name] or "kept", right[name] or "kept"] += 1
+                same[name] += (not us[name]) == (not them[name])
+                if us[name] or them[name]:
+                    verdict = "same" if (not us[name]) == (not them[name]) else "DIFFERENT"
+                    classes[name][verdict, us[name] or "kept", them[name] or "kept"] += 1
         total += len(texts)
         agreed += same
         print(f"{file.name:<34}{len(texts):>7}" + "".join(f"{100 * same[n] / len(texts):>20.2f}" for n in names()))

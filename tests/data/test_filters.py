@@ -13,7 +13,7 @@ from isoflop.errors import UnknownNameError
 from isoflop.registry import load
 
 PROSE = (
-    "The harbour of the old town lies between two hills, and fishing boats have gone out from it since anyone can tell.\n"
+    "The harbour of the old town lies between two hills, and fishing boats have gone out from it since anyone knows.\n"
     "A keeper watched the light at the end of its pier, wrote down each vessel, and kept that book with great care.\n"
     "When engines came, the boats grew larger. Fewer of them were needed to bring home what the market asked for.\n"
     "Is the pier still standing? Most of it is; storms took its last ten metres in a single winter night.\n"
@@ -166,7 +166,8 @@ def test_c4_takes_marks_of_citations_out_and_counts_sentences() -> None:
         ("\n".join([f"{line} of words" for line in _different(88)] + [f"{line}." for line in _different(12)]), ""),
         ("\n".join([f"{line} of words" for line in _different(89)] + [f"{line}." for line in _different(11)]),
          "lines-without-end-sign"),
-        ("\n".join(f"{i:>29}." for i in range(67)) + "\n" + "\n".join(f"{i} of many words." * 9 for i in range(33)), ""),
+        ("\n".join(f"{i:>29}." for i in range(67)) + "\n" + "\n".join(f"{i} of many words." * 9 for i in range(33)),
+         ""),
         ("\n".join(f"{i:>29}." for i in range(68)) + "\n" + "\n".join(f"{i} of many words." * 9 for i in range(32)),
          "short-lines"),
         ("\n".join([*(f"{line} a." for line in _different(99)), *["x" * 42 + "."] * 2]), ""),

@@ -1,4 +1,4 @@
-"""Personal data: what people write is found, what only looks like it is left, and placeholders hang on content alone."""
+"""Personal data: what people write is found, what only looks like it is left, placeholders hang on content alone."""
 
 import gzip
 import ipaddress
@@ -257,8 +257,8 @@ def test_no_section_number_is_taken_for_anything(numbers: list[int], around: str
 
 
 HOSTILE = [
-    "a", "1", "1 ", "@", "a@", "a.", "a@a.", "1.", "+1", "(0", "01 ", "01-", "AA00", "DE89 ", "::", "a:", "2001:", " at ",
-    " dot ", "a at a dot ", "[ ", "[at", "&#", "4111 ", "123-45-", "tel: 1", "(11) ", "<a at ", "1-1 ", "00 11",
+    "a", "1", "1 ", "@", "a@", "a.", "a@a.", "1.", "+1", "(0", "01 ", "01-", "AA00", "DE89 ", "::", "a:", "2001:",
+    " at ", " dot ", "a at a dot ", "[ ", "[at", "&#", "4111 ", "123-45-", "tel: 1", "(11) ", "<a at ", "1-1 ", "00 11",
     "@" + "a-" * 30 + "a.", "+1 (", "a%40a%40", "://a@", "tel ",
 ]  # fmt: skip
 

@@ -1,7 +1,7 @@
 """Unwanted words (NSFW, toxicity) out of a file of the user's: one word or phrase a line, `#` begins a comment.
 
 A match is of whole words, whatever their case; phrases of Chinese, Japanese and Thai match anywhere, as those put no
-spaces between words. C4 drops a page for one such word (Raffel et al. 2020, section 2.2); `most` and `share` allow more.
+spaces between words. C4 drops a page for one such word (Raffel et al. 2020, section 2.2); `most`, `share` allow more.
 """
 
 import re

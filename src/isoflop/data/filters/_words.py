@@ -1,8 +1,8 @@
 """Words and sentences, for every filter alike.
 
 The published thresholds were set on tokens of spaCy's rules for English, in which a sign of punctuation is a word of
-its own and "don't" is two. The same is done here at a tenth of the cost: split at white space, then take signs off both
-ends and cut at hyphens, slashes and the like inside. What spaCy lists word by word (abbreviations) is a short list here.
+its own and "don't" is two. The same is done here at a fraction of the cost: split at white space, then take signs off both
+ends and cut at hyphens, slashes and the like inside. What spaCy lists word by word (abbreviations) is a short list.
 """
 
 import re
@@ -10,12 +10,14 @@ import unicodedata
 from functools import lru_cache
 from itertools import chain
 
-_ABBREVIATIONS = frozenset(
-    "mr. mrs. ms. dr. st. jr. sr. prof. rev. gen. gov. sen. rep. lt. col. adm. bros. co. corp. inc. ltd. vs. e.g. i.e. "
-    "a.m. p.m. jan. feb. mar. apr. jun. jul. aug. sep. sept. oct. nov. dec. mt. ph.d. v.s. n.y. u.s. calif. mass. "
-    "mich. minn. miss. okla. ore. pa. tenn. va. wash. wis. ariz. ark. colo. conn. del. fla. ga. ill. ind. kan. ky. la. "
-    "md. mo. mont. neb. nebr. nev. d.c. d. b. c.".split()
-)
+_ABBREVIATIONS = frozenset({
+    "mr.", "mrs.", "ms.", "dr.", "st.", "jr.", "sr.", "prof.", "rev.", "gen.", "gov.", "sen.", "rep.", "lt.",
+    "col.", "adm.", "bros.", "co.", "corp.", "inc.", "ltd.", "vs.", "e.g.", "i.e.", "a.m.", "p.m.", "jan.", "feb.",
+    "mar.", "apr.", "jun.", "jul.", "aug.", "sep.", "sept.", "oct.", "nov.", "dec.", "mt.", "ph.d.", "v.s.", "n.y.",
+    "u.s.", "calif.", "mass.", "mich.", "minn.", "miss.", "okla.", "ore.", "pa.", "tenn.", "va.", "wash.", "wis.",
+    "ariz.", "ark.", "colo.", "conn.", "del.", "fla.", "ga.", "ill.", "ind.", "kan.", "ky.", "la.", "md.", "mo.",
+    "mont.", "neb.", "nebr.", "nev.", "d.c.", "d.", "b.", "c.",
+})  # fmt: skip
 _JOINED = {"cannot": ("can", "not"), "gonna": ("gon", "na"), "gotta": ("got", "ta"), "and/or": ("and/or",)}
 _SIGNS = re.escape(",:;!?¿؟¡()[]{}<>_#*&。？！，、；：～·।،۔؛٪'\"”“`‘´’‚„»«「」『』（）〔〕【】《》〈〉⟦⟧°©®¦")
 _PREFIX = re.compile(rf"\.\.+|''|[§%=—–…{_SIGNS}$£€¥₽₹]|\+(?![0-9])")

@@ -2,7 +2,7 @@
 
 Takes out lines with a word of over 1000 characters, without a sign at the end, of fewer than 3 words, that name
 javascript, or speak of cookies and terms of use; marks of citations go from the others. Drops a page with "lorem ipsum"
-or a curly bracket in what is left of it, and one of fewer than 5 sentences. The list of bad words is `word_list`, by path.
+or a curly bracket in what is left of it, and one of fewer than 5 sentences. Bad words are `word_list`'s part.
 """
 
 import re

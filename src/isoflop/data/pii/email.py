@@ -1,4 +1,4 @@
-"""E-mail addresses, plain and obfuscated: `a@b.org`, `a [at] b [dot] org`, `a(at)b.org`, `a&#64;b.org`, `a at b dot org`.
+"""E-mail addresses, plain and obfuscated: `a@b.org`, `a [at] b [dot] org`, `a&#64;b.org`, `a at b dot org`.
 
 Looks for the sign first and then to both sides. The domain must end in a top-level domain of the root zone. Not taken:
 `git@host`, `ssh://user@host`, `user@host:path` with a slash in it, what is called (`x@w.mean(0)`) and `icon@2x.png`.
@@ -31,9 +31,10 @@ _REMOTE = re.compile(r":[\w~./-]{0,80}(?:/|\.git\b)")
 _ROBOTS = frozenset({"git", "hg", "svn", "cvs", "bzr"})
 _SHELL = re.compile(r"\b(?:ssh|scp|sftp|rsync|mosh)(?: -\S{1,9}){0,4} $")
 # Words that stand before "at ... dot ..." in a sentence and are nobody's name.
-_WORDS = frozenset(
-    "look is are me us available hosted found mail email contact see live here now it that or and".split()
-)
+_WORDS = frozenset({
+    "look", "is", "are", "me", "us", "available", "hosted", "found", "mail", "email", "contact", "see", "live",
+    "here", "now", "it", "that", "or", "and",
+})  # fmt: skip
 
 
 def spans(text: str) -> Iterator[Span]:

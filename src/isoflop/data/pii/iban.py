@@ -1,4 +1,4 @@
-"""International bank account numbers: a country of the registry, its length, and the remainder 1 modulo 97 (ISO 13616)."""
+"""International bank account numbers (ISO 13616): a country of the registry, its length, remainder 1 modulo 97."""
 
 import re
 from collections.abc import Iterator

@@ -21,10 +21,12 @@ _END = r"(?![A-Za-z0-9_]|[.,:/-]\d)"
 
 _ABROAD = re.compile(rf"(?<![A-Za-z0-9_+)\]])(?<!\d )(?:\+ ?|\(\+|00)[1-9](?:{_GAP}\d){{6,14}}{_END}")
 _AMERICAN = re.compile(
-    rf"{_CLEAR}(?<![(\d] )(?:1[ .-])?(?:\([2-9]\d\d\) ?-?|[2-9]\d\d(?P<s>[ .-]))[2-9]\d\d(?(s)(?P=s)|[ .-])\d{{4}}{_END}"
+    rf"{_CLEAR}(?<![(\d] )(?:1[ .-])?(?:\([2-9]\d\d\) ?-?|[2-9]\d\d(?P<s>[ .-]))"
+    rf"[2-9]\d\d(?(s)(?P=s)|[ .-])\d{{4}}{_END}"
 )
 _TRUNK = re.compile(
-    rf"{_CLEAR}(?<!\d )(?<!\d-)(?:\(0[1-9]\d{{0,4}}\) ?|0[1-9]\d{{0,4}}(?: ?[-/] ?|[ .]))(?:\d{{2,8}}[ .-]?){{0,4}}\d{{2,8}}{_END}"
+    rf"{_CLEAR}(?<!\d )(?<!\d-)(?:\(0[1-9]\d{{0,4}}\) ?|0[1-9]\d{{0,4}}(?: ?[-/] ?|[ .]))"
+    rf"(?:\d{{2,8}}[ .-]){{0,4}}\d{{2,8}}{_END}"
 )
 _AREA = re.compile(
     rf"(?<![A-Za-z0-9_.)])(?:8 )?\([1-9]\d{{1,2}}\) ?\d{{3,5}}[ -](?:\d{{2}}[ -]\d{{2}}|\d{{3,4}}){_END}"
@@ -35,16 +37,24 @@ _ANNOUNCED = re.compile(
     r"(?:\b(?:tel|telephone|phone|phones|phone number|ph|mobile|mob|cell|cellphone|fax|telefax|call|call us at|dial|"
     r"whatsapp|hotline|handy|mobil|mobiltelefon|telefon|tlf|t[ée]l[ée]phone|t[ée]l|tel[ée]fono|telefone|celular|"
     r"m[óo]vil|telefono|cellulare|puhelin|sms|text|contact no|contact number|phone_number|phonenumber)"
-    r"|тел|телефон|电话|電話|手机|携帯|전화|☎|📞)[\"'.]{0,2} ?(?:no\.?|number|nr\.?|num|is|at|on|me at|us on)?[\"']?[ :=#(+\"']{0,4}$"
+    r"|тел|телефон|电话|電話|手机|携帯|전화|☎|📞)[\"'.]{0,2} ?"
+    r"(?:no\.?|number|nr\.?|num|is|at|on|me at|us on)?[\"']?[ :=#(+\"']{0,4}$"
 )
 
 # ITU-T E.164 country codes (list of 2016 and its annexes): of one and two digits, and the tens of those of three.
-_SHORT = frozenset("1 7 20 27 30 31 32 33 34 36 39 40 41 43 44 45 46 47 48 49 51 52 53 54 55 56 57 58 60 61 62 63 64 65 66 "
-                   "81 82 84 86 90 91 92 93 94 95 98".split())  # fmt: skip
-_TENS = frozenset("21 22 23 24 25 26 29 35 37 38 42 50 59 67 68 80 85 87 88 96 97 99".split())
-_UNUSED = frozenset(
-    "210 214 215 217 219 259 384 388 422 424 425 426 427 428 429 851 854 857 858 859 969 978 990".split()
-)
+_SHORT = frozenset({
+    "1", "7", "20", "27", "30", "31", "32", "33", "34", "36", "39", "40", "41", "43", "44", "45", "46", "47", "48",
+    "49", "51", "52", "53", "54", "55", "56", "57", "58", "60", "61", "62", "63", "64", "65", "66", "81", "82",
+    "84", "86", "90", "91", "92", "93", "94", "95", "98",
+})  # fmt: skip
+_TENS = frozenset({
+    "21", "22", "23", "24", "25", "26", "29", "35", "37", "38", "42", "50", "59", "67", "68", "80", "85", "87",
+    "88", "96", "97", "99",
+})  # fmt: skip
+_UNUSED = frozenset({
+    "210", "214", "215", "217", "219", "259", "384", "388", "422", "424", "425", "426", "427", "428", "429", "851",
+    "854", "857", "858", "859", "969", "978", "990",
+})  # fmt: skip
 
 
 def spans(text: str) -> Iterator[Span]:
@@ -72,7 +82,7 @@ def _is_abroad(text: str, match: re.Match[str]) -> bool:
     """A country code that is given out, the gap behind it or no gap at all, and 8 to 15 digits."""
     shown = match[0]
     number = digits(re.sub(r"\(0\)", "", shown))
-    number = number[2:] if number.startswith("00") else number
+    number = number.removeprefix("00")
     code = next((number[:n] for n in (1, 2) if number[:n] in _SHORT), None)
     if code is None and number[:2] in _TENS and number[:3] not in _UNUSED:
         code = number[:3]
