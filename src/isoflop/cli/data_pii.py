@@ -80,8 +80,10 @@ def _text(file: Path, damage: Counter[str]) -> Iterator[str]:
 def _render(printer: Printer, payload: dict[str, Any]) -> None:
     found = payload["found"]
     rows = [[f"{row['line']}:{row['start']}", row["kind"], row["text"]] for row in found[:_SHOWN]]
-    title = ", ".join(f"{count} {kind}" for kind, count in payload["counts"].items() if count) or "nothing found"
-    printer.table(f"{payload['file']}: {title}", ["line", "kind", "text"], rows)
+    counted = ", ".join(f"{count} {kind}" for kind, count in payload["counts"].items() if count)
+    printer.line(f"{payload['file']}: {counted or 'nothing found'}")
+    if rows:
+        printer.table("", ["line", "kind", "text"], rows)
     if found[_SHOWN:]:
         printer.line(f"and {len(found) - _SHOWN} more; --json lists all")
     if payload["invalid_utf8"]:
