@@ -2,7 +2,7 @@
 
 The published thresholds were set on tokens of spaCy's rules for English, in which a sign of punctuation is a word of
 its own and "don't" is two. The same is done here at a fraction of the cost: split at white space, then take signs off
-both ends and cut at hyphens, slashes and the like inside. What spaCy lists word by word (abbreviations) is a short list.
+both ends and cut at hyphens, slashes and the like inside. What spaCy lists word by word is a short list here.
 """
 
 import re

@@ -13,7 +13,8 @@ from isoflop.data.pii._span import Span, before
 
 RANK = 0
 
-_LOCAL = frozenset("!#$%&'*+-/=?^_`{|}~.") - frozenset("/=?&{}|`'#^*!$")
+# Of the signs RFC 5322 allows those that are in use; the others stand around addresses in URLs, code and markup.
+_LOCAL = frozenset("%+-._~")
 _LOCAL_CHARS, _DOMAIN_CHARS = 64, 253  # RFC 5321, 4.5.3.1
 _OPEN, _CLOSE = r"[\[({<]{1,2} {0,2}", r" {0,2}[\])}>]{1,2}"
 _SIGN = re.compile(

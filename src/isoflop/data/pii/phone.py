@@ -119,8 +119,8 @@ def _is_trunk(text: str, match: re.Match[str]) -> bool:
         return [len(group) for group in groups] == [2] * 5 and not re.match(
             r"[ .:-]\d", text[match.end() : match.end() + 2]
         )
-    if "." in shown and len(groups) == 2:
-        return False
+    if "." in shown and (len(groups) == 2 or len(set(map(len, groups))) == 1):
+        return False  # a decimal number, or octets with leading zeros
     return len(groups) > 1 and not re.match(r" \d", text[match.end() : match.end() + 2])
 
 
