@@ -8,6 +8,7 @@ import hashlib
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Literal
 
 import numpy as np
@@ -17,7 +18,7 @@ from isoflop.data.dedup_clusters import FIRST, REPEAT
 from isoflop.data.shingles import Hashes, Places, runs, words
 from isoflop.errors import UsageError
 
-_SPANS = {"line": re.compile(r"[^\n]+\n?|\n"), "paragraph": re.compile(r".+?(?:\n\s*\n|\Z)", re.DOTALL)}
+_BREAKS = {"line": re.compile(r"\n"), "paragraph": re.compile(r"\n\s*\n")}
 
 
 @dataclass(frozen=True)
@@ -44,6 +45,10 @@ class Spans:
     unit: Literal["line", "paragraph"]
     min_chars: int = 20
 
+    def __post_init__(self) -> None:
+        if self.min_chars < 1:
+            raise UsageError(f"{self.unit}s of at least {self.min_chars} characters: at least 1, for example 20")
+
     @property
     def kind(self) -> str:
         """Unit and threshold."""
@@ -62,7 +67,8 @@ class Spans:
 
     def spans(self, text: str) -> list[tuple[int, int]]:
         """First and last character of each unit long enough, line end or blank lines behind it included."""
-        found = (match.span() for match in _SPANS[self.unit].finditer(text))
+        breaks = [0, *(match.end() for match in _BREAKS[self.unit].finditer(text)), len(text)]
+        found = pairwise(breaks)
         return [(a, b) for a, b in found if b - a >= self.min_chars and len(text[a:b].strip()) >= self.min_chars]
 
     def without(self, text: str, marks: npt.NDArray[np.uint8]) -> str:
@@ -125,9 +131,7 @@ class Windows:
 
 def _digests(units: Iterable[str]) -> Hashes:
     """(units, 1) first 64 bits of blake2b of each."""
-    joined = b"".join(
-        hashlib.blake2b(unit.encode("utf-8", "surrogatepass"), digest_size=8).digest() for unit in units
-    )
+    joined = b"".join(hashlib.blake2b(unit.encode("utf-8", "surrogatepass"), digest_size=8).digest() for unit in units)
     return np.frombuffer(joined, "<u8")[:, None]
 
 

@@ -142,7 +142,7 @@ def _roots(parent: Places, nodes: Places) -> Places:
 
 
 def _join(parent: Places, left: Places, right: Places) -> None:
-    """Union-find over all edges at once: every root hangs itself below the smallest root it is tied to, until none is."""
+    """Union-find, all edges at once: each root hangs itself below the smallest root it is tied to, till none is."""
     while True:
         a, b = _roots(parent, left), _roots(parent, right)
         apart = a != b

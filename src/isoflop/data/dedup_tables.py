@@ -114,7 +114,7 @@ def write_table(path: Path, documents: Iterable[Document], keys: Keys) -> Table:
         key_file = stack.enter_context(_beside(path, "keys.bin").open("wb"))
         end_file = stack.enter_context(_beside(path, "ends.bin").open("wb"))
         for batch in _batches(documents):
-            ids.extend((_clean(d.id), _digest(d.text), len(ids) + row) for row, d in enumerate(batch))
+            ids += [(_clean(d.id), _digest(d.text), row) for row, d in enumerate(batch, start=len(ids))]
             found, ends = keys.keys([document.text for document in batch])
             key_file.write(np.ascontiguousarray(found, _KEY).tobytes())
             end_file.write((ends + n_units).astype(_KEY).tobytes())
