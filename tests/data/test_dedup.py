@@ -99,7 +99,10 @@ def test_paragraphs_are_told_apart_by_blank_lines_and_compared_without_white_spa
 def test_a_planted_passage_of_60_words_is_cut_out_of_the_later_document_to_the_word(tmp_path: Path) -> None:
     rng = np.random.default_rng(3)
     fresh = iter(f"w{i}" for i in rng.permutation(100_000))
-    take = lambda n: [next(fresh) for _ in range(n)]  # noqa: E731
+
+    def take(n: int) -> list[str]:
+        return [next(fresh) for _ in range(n)]
+
     passage = take(60)
     first, before, after = [*take(80), *passage, *take(30)], take(45), take(70)
     shards = [

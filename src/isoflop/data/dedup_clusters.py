@@ -106,17 +106,18 @@ def _slices(tables: Sequence[Table], column: int, memory_bytes: int) -> Iterator
     for part in range(parts):
         low, high = part * width, min((part + 1) * width, 1 << 64) - 1
         found = list(_within(tables, column, np.uint64(low), np.uint64(high)))
-        yield np.concatenate([keys for keys, _ in found]), np.concatenate([units for _, units in found])
+        if found:
+            yield np.concatenate([keys for keys, _ in found]), np.concatenate([units for _, units in found])
 
 
 def _within(tables: Sequence[Table], column: int, low: np.uint64, high: np.uint64) -> Iterator[tuple[Hashes, Places]]:
-    yield np.empty(0, np.uint64), np.empty(0, np.int64)
     first = 0
     for table in tables:
         for start in range(0, table.header.n_units, _SCAN):
             keys = np.asarray(table.keys[start : start + _SCAN, column])
             inside = np.flatnonzero((keys >= low) & (keys <= high))
-            yield keys[inside], inside + (first + start)
+            if len(inside):
+                yield keys[inside], inside + (first + start)
         first += table.header.n_units
 
 

@@ -9,6 +9,7 @@ Signatures come from rensa; what is stored of one is its bands' keys, 112 bytes 
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -106,7 +107,7 @@ def shingles(found: Words, *, n: int) -> tuple[Hashes, Places]:
     return np.insert(hashes, ends[short], whole), counts.cumsum()
 
 
-def _rensa():  # type: ignore[no-untyped-def]
+def _rensa() -> Any:
     try:
         from rensa import RMinHash
     except ImportError as error:
