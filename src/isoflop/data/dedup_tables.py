@@ -23,7 +23,7 @@ import numpy.typing as npt
 from msgspec import Struct
 
 from isoflop.data.read import Document
-from isoflop.data.shingles import Hashes, Places
+from isoflop.data.shingles import Hashes, Places, batches
 from isoflop.errors import InputError
 from isoflop.files import disk, read_json, write_json
 
@@ -113,7 +113,7 @@ def write_table(path: Path, documents: Iterable[Document], keys: Keys) -> Table:
         _beside(path, "table.json").unlink(missing_ok=True)
         key_file = stack.enter_context(_beside(path, "keys.bin").open("wb"))
         end_file = stack.enter_context(_beside(path, "ends.bin").open("wb"))
-        for batch in _batches(documents):
+        for batch in batches(documents, lambda document: len(document.text), most=BATCH_CHARS):
             ids += [(_clean(d.id), _digest(d.text), row) for row, d in enumerate(batch, start=len(ids))]
             found, ends = keys.keys([document.text for document in batch])
             key_file.write(np.ascontiguousarray(found, _KEY).tobytes())
@@ -157,19 +157,6 @@ def ranks(tables: Sequence[Table]) -> Places:
 
 def _numbered(table: Table, first: int) -> Iterator[tuple[str, str, int]]:
     return ((name, digest, first + row) for name, digest, row in table.in_order())
-
-
-def _batches(documents: Iterable[Document]) -> Iterator[list[Document]]:
-    batch: list[Document] = []
-    size = 0
-    for document in documents:
-        batch.append(document)
-        size += len(document.text)
-        if size >= BATCH_CHARS:
-            yield batch
-            batch, size = [], 0
-    if batch:
-        yield batch
 
 
 def _digest(text: str) -> str:

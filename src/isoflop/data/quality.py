@@ -10,7 +10,7 @@ The probabilities hold for pages mixed like the folders; where good pages are ra
 import hashlib
 import heapq
 import io
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 import msgspec
@@ -22,6 +22,7 @@ from isoflop.data import quality_solver as solver
 from isoflop.data.quality_features import BITS, PASSAGE_WORDS, Array, passages, stacked
 from isoflop.data.quality_report import QualityReport, judge
 from isoflop.data.read import Document
+from isoflop.data.shingles import batches
 from isoflop.data.split import side
 from isoflop.errors import InputError, UsageError
 from isoflop.files import disk, read_json, sha256_file, write_atomic, write_json
@@ -83,7 +84,10 @@ class Classifier:
         Raises:
             UsageError: a prior that does not name every label, or is not positive.
         """
-        scored = [_document_scores(batch, self.weights, np.array(self.header.bias)) for batch in _batches(texts)]
+        scored = [
+            _document_scores(batch, self.weights, np.array(self.header.bias))
+            for batch in batches(texts, len, most=_BATCH_CHARS)
+        ]
         scores = np.concatenate([np.empty((0, len(self.labels))), *scored])
         logits = self.header.scale * scores + np.array(self.header.offsets)
         return solver.softmax(logits + (self._shift(prior) if prior else 0))
@@ -182,9 +186,9 @@ def _fit(
     texts: Sequence[str], labels: npt.NDArray[np.int64], n_labels: int, penalty: float
 ) -> tuple[npt.NDArray[np.float32], Array]:
     """Softmax regression on passages, every label of the same weight."""
-    found = [passages(batch, most=MOST_PASSAGES) for batch in _batches(texts)]
+    found = [passages(batch, most=MOST_PASSAGES) for batch in batches(texts, len, most=_BATCH_CHARS)]
     features = stacked([part for part, _ in found])
-    n_texts = np.cumsum([0, *(len(batch) for batch in _batches(texts))])
+    n_texts = np.cumsum([0, *(len(batch) for batch in batches(texts, len, most=_BATCH_CHARS))])
     target = labels[np.concatenate([owner + first for (_, owner), first in zip(found, n_texts, strict=False)])]
     counts = np.bincount(target, minlength=n_labels)
     each = 1 / (n_labels * counts[target])
@@ -192,7 +196,7 @@ def _fit(
 
 
 def _scores(texts: Iterable[str], weights: npt.NDArray[np.float32], bias: Array) -> Array:
-    return np.concatenate([_document_scores(batch, weights, bias) for batch in _batches(texts)])
+    return np.concatenate([_document_scores(batch, weights, bias) for batch in batches(texts, len, most=_BATCH_CHARS)])
 
 
 def _document_scores(texts: Sequence[str], weights: npt.NDArray[np.float32], bias: Array) -> Array:
@@ -201,19 +205,6 @@ def _document_scores(texts: Sequence[str], weights: npt.NDArray[np.float32], bia
     scores = features.scores(weights) + bias
     counts = np.bincount(owner, minlength=len(texts))
     return np.stack([np.bincount(owner, column, len(texts)) / counts for column in scores.T], axis=1)
-
-
-def _batches(texts: Iterable[str]) -> Iterator[list[str]]:
-    batch: list[str] = []
-    size = 0
-    for text in texts:
-        batch.append(text)
-        size += len(text)
-        if size >= _BATCH_CHARS:
-            yield batch
-            batch, size = [], 0
-    if batch:
-        yield batch
 
 
 def _npy(weights: npt.NDArray[np.float32]) -> bytes:

@@ -16,7 +16,8 @@ Labels = npt.NDArray[np.int64]
 Loss = Callable[[Array], tuple[float, Array]]
 _MEMORY = 6
 _STEPS = 200
-_ENOUGH = 1e-5  # Gradient against the first one; the third digit of a probability no longer moves.
+# Gradient against the first one. Looser for the many weights: calibration follows, and early stopping is a penalty too.
+_ENOUGH_WEIGHTS, _ENOUGH = 1e-3, 1e-6
 
 
 def softmax(logits: Array) -> Array:
@@ -47,7 +48,7 @@ def softmax_regression(
         back = features.back(errors, n_buckets=n_buckets) + penalty * weights
         return entropy + penalty / 2 * float(weights.ravel() @ weights.ravel()), np.append(back.ravel(), errors.sum(0))
 
-    theta = minimise(loss, np.zeros(split + n_labels))
+    theta = minimise(loss, np.zeros(split + n_labels), enough=_ENOUGH_WEIGHTS)
     return theta[:split].reshape(n_labels, n_buckets).astype(np.float32), theta[split:]
 
 
@@ -73,14 +74,14 @@ def calibration(scores: Array, target: Labels) -> tuple[float, Array]:
     return float(theta[0]) / spread, theta[1:]
 
 
-def minimise(loss: Loss, start: Array) -> Array:
-    """Minimum of a smooth convex function that gives its value and gradient."""
+def minimise(loss: Loss, start: Array, *, enough: float = _ENOUGH) -> Array:
+    """Minimum of a smooth convex function that gives its value and gradient; `enough` is the share of slope left."""
     at = start
     value, slope = loss(at)
-    enough = _ENOUGH * max(float(np.abs(slope).max()), 1e-8)
+    floor = enough * max(float(np.abs(slope).max()), 1e-8)
     past: deque[tuple[Array, Array, float]] = deque(maxlen=_MEMORY)
     for _ in range(_STEPS):
-        if float(np.abs(slope).max()) <= enough:
+        if float(np.abs(slope).max()) <= floor:
             break
         direction = _direction(slope, past)
         found = _search(loss, at, value, slope, direction)
@@ -112,7 +113,7 @@ def _direction(slope: Array, past: deque[tuple[Array, Array, float]]) -> Array:
 
 
 def _search(loss: Loss, at: Array, value: float, slope: Array, direction: Array) -> tuple[Array, float, Array] | None:
-    """The first of 1, 1/2, 1/4, ... of the direction that descends enough (Armijo), or None at the floor of rounding."""
+    """The first of 1, 1/2, 1/4, ... of the direction that descends enough (Armijo); None at the floor of rounding."""
     down = float(slope @ direction)
     for halvings in range(30):
         step = direction * 0.5**halvings

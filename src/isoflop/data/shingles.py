@@ -9,9 +9,10 @@ A hash depends on the word alone: not on the batch it was computed in, nor on th
 """
 
 import unicodedata
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
+from typing import TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -20,6 +21,7 @@ from isoflop.data.draw import mixed
 
 Hashes = npt.NDArray[np.uint64]
 Places = npt.NDArray[np.int64]
+T = TypeVar("T")
 
 # Arrays of 2 MB stay in the cache of one core. A word longer than a piece is cut there.
 PIECE_CHARS = 1 << 18
@@ -56,7 +58,7 @@ class Words:
 
 def words(texts: Sequence[str]) -> Words:
     """Hash every word of every text."""
-    found = [_hashed(batch) for batch in _batches(texts)]
+    found = [_hashed(batch) for batch in _grouped(texts)]
     ends = np.zeros(len(texts), np.int64)
     for piece in found:
         np.add.at(ends, piece[3], 1)
@@ -91,7 +93,21 @@ def runs(hashes: Hashes, ends: Places, *, n: int) -> tuple[Hashes, Places]:
     return mixed(rolled[within[:total]], _RUN_KEY + np.uint64(n)), run_ends
 
 
-def _batches(texts: Sequence[str]) -> Iterator[list[tuple[int, int, str]]]:
+def batches(items: Iterable[T], size: Callable[[T], int], *, most: int) -> Iterator[list[T]]:
+    """Groups of items that end as soon as their sizes reach `most`: what is hashed at once."""
+    batch: list[T] = []
+    total = 0
+    for item in items:
+        batch.append(item)
+        total += size(item)
+        if total >= most:
+            yield batch
+            batch, total = [], 0
+    if batch:
+        yield batch
+
+
+def _grouped(texts: Sequence[str]) -> Iterator[list[tuple[int, int, str]]]:
     """Pieces (text number, first character, characters) in groups of about PIECE_CHARS.
 
     Where a long text is cut depends on that text alone, so its hashes do not hang on its neighbours.
