@@ -87,7 +87,7 @@ def test_what_is_found_is_what_a_set_of_tuples_holds_for_any_memory(
 def test_shards_of_tokens_are_indexed_document_by_document(tmp_path: Path) -> None:
     documents = [Document(f"d{i}", " ".join(_words(150)) + "\n") for i in range(60)]
     shards = tokenize(
-        lambda: documents, folder=tmp_path / "shards", vocabulary=400, validation_fraction=0.2, source="a test"
+        lambda: documents, folder=tmp_path / "shards", vocabulary=300, validation_fraction=0.2, source="a test"
     )  # fmt: skip
 
     train = index_shards(tmp_path / "train", shards, memory_bytes=50_000)
