@@ -25,8 +25,8 @@ def _indexed(folder: Path, texts: list[str], **settings: int) -> Index:
     return index_text(folder, [Document(str(i), t) for i, t in enumerate(texts)], source="a test", **settings)
 
 
-def _one(index: Index, text: str, **settings: float) -> Item:
-    return next(check([Document("item", text)], index, **settings))
+def _one(index: Index, text: str, threshold: float = 0.0) -> Item:
+    return next(check([Document("item", text)], index, threshold=threshold))
 
 
 def test_a_planted_passage_is_counted_to_the_run(tmp_path: Path) -> None:

@@ -203,19 +203,28 @@ class Index:
         return each
 
 
-def index_text(folder: Path, documents: Iterable[Document], *, n: int = N, source: str, **settings: int) -> Index:
-    """Index the runs of words of a text, in one pass. `settings` are those of `IndexWriter`."""
-    with IndexWriter(folder, kind="words", n=n, source=source, **settings) as writer:
+def index_text(
+    folder: Path, documents: Iterable[Document], *, n: int = N, source: str, memory_bytes: int = MEMORY_BYTES
+) -> Index:
+    """Index the runs of words of a text, in one pass."""
+    with IndexWriter(folder, kind="words", n=n, source=source, memory_bytes=memory_bytes) as writer:
         for batch in batches((document.text for document in documents), len, most=_BATCH_CHARS):
             writer.add_texts(batch)
     return Index(folder)
 
 
-def index_shards(folder: Path, shards: Shards, *, split: Split = "train", n: int = N, **settings: int) -> Index:
-    """Index the runs of tokens of shards, a file at a time. `settings` are those of `IndexWriter`."""
+def index_shards(
+    folder: Path, shards: Shards, *, split: Split = "train", n: int = N, memory_bytes: int = MEMORY_BYTES
+) -> Index:
+    """Index the runs of tokens of shards, a file at a time."""
     header, tokens, ends = shards.header, shards.tokens(split), shards.ends(split)
     with IndexWriter(
-        folder, kind="tokens", n=n, source=str(shards.folder), tokenizer_sha256=header.tokenizer_sha256, **settings
+        folder,
+        kind="tokens",
+        n=n,
+        source=str(shards.folder),
+        tokenizer_sha256=header.tokenizer_sha256,
+        memory_bytes=memory_bytes,
     ) as writer:
         # A file holds whole documents, so none is cut.
         for array, first in zip(tokens.arrays, tokens.offsets, strict=False):
