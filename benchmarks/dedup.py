@@ -1,4 +1,4 @@
-"""MB/s of deduplication, quality and contamination, one core: `python benchmarks/dedup.py [TEXT] [--peers-python PYTHON]`.
+"""MB/s of deduplication, quality and contamination: `python benchmarks/dedup.py [TEXT] [--peers-python PYTHON]`.
 
 Near duplicates run beside rensa with sets of strings, and, in the environment of PYTHON, datasketch and datatrove: all
 with 14 bands of 8 rows over runs of 5 words. MB are 10^6 bytes of UTF-8 over CPU seconds of the process, the median of

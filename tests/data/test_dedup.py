@@ -1,5 +1,6 @@
 """Exact repeats of documents, paragraphs, lines and windows, against a plain loop over strings."""
 
+import tracemalloc
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -134,6 +135,22 @@ def test_documents_without_a_unit_and_shards_without_a_document_are_kept(tmp_pat
     assert clusters(tables).n_dropped == 0
     assert repeats([]) == []
     assert clusters([]).n_dropped == 0
+
+
+def test_the_memory_asked_for_bounds_what_is_sorted_at_once(tmp_path: Path) -> None:
+    n = 300_000
+    text = "\n".join(f"line {i % (n // 2)}" for i in range(n))
+    tables = _tables(tmp_path, LINES, [[Document("a", text)]])
+    del text
+    peaks = {}
+    for memory in (1 << 20, 1 << 30):
+        tracemalloc.start()
+        marks = repeats(tables, memory_bytes=memory)[0]
+        peaks[memory] = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+        assert (marks == REPEAT).sum() == n // 2
+    # One byte a line for the answer and one scan of 8 MB at most, beside what was asked for; else 40 bytes a line.
+    assert peaks[1 << 20] < 1.5 * (1 << 20) + n + 3 * n < 40 * n < peaks[1 << 30]
 
 
 def test_a_lone_surrogate_in_text_or_id_breaks_nothing(tmp_path: Path) -> None:

@@ -40,16 +40,21 @@ def softmax_regression(
         (labels, buckets) weights and (labels,) bias.
     """
     wanted = np.eye(n_labels)[target]
-    split = n_labels * n_buckets
+    # A bucket that no row has keeps its weight of 0, so only the others are variables.
+    used, place = np.unique(features.buckets, return_inverse=True)
+    dense = Sparse(features.rows, place, features.values, features.n_rows)
+    split = n_labels * len(used)
 
     def loss(theta: Array) -> tuple[float, Array]:
-        weights, bias = theta[:split].reshape(n_labels, n_buckets), theta[split:]
-        entropy, errors = _cross_entropy(features.scores(weights) + bias, wanted, importance)
-        back = features.back(errors, n_buckets=n_buckets) + penalty * weights
+        weights, bias = theta[:split].reshape(n_labels, len(used)), theta[split:]
+        entropy, errors = _cross_entropy(dense.scores(weights) + bias, wanted, importance)
+        back = dense.back(errors, n_buckets=len(used)) + penalty * weights
         return entropy + penalty / 2 * float(weights.ravel() @ weights.ravel()), np.append(back.ravel(), errors.sum(0))
 
     theta = minimise(loss, np.zeros(split + n_labels), enough=_ENOUGH_WEIGHTS)
-    return theta[:split].reshape(n_labels, n_buckets).astype(np.float32), theta[split:]
+    found = np.zeros((n_labels, n_buckets), np.float32)
+    found[:, used] = theta[:split].reshape(n_labels, len(used))
+    return found, theta[split:]
 
 
 def calibration(scores: Array, target: Labels) -> tuple[float, Array]:
