@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from isoflop.data.dedup import Documents, Spans, Windows
 from isoflop.data.dedup_clusters import FIRST, REPEAT, UNIQUE, clusters, repeats
-from isoflop.data.dedup_tables import Keys, Table, write_table
+from isoflop.data.dedup_tables import Keys, Table, note, noted_id, tables, write_table
 from isoflop.data.read import Document
 from isoflop.errors import InputError, ResourceError, UsageError
 
@@ -162,6 +162,21 @@ def test_tables_of_two_kinds_are_refused_by_name(tmp_path: Path) -> None:
     tables = [write_table(tmp_path / "one", [], LINES), write_table(tmp_path / "two", [], Windows())]
     with pytest.raises(InputError, match=r"two holds window of 50 words and .*one holds line of 1 characters"):
         repeats(tables)
+
+
+@pytest.mark.parametrize("keys", [LINES, Documents(), Windows(n=2)])
+def test_notes_taken_one_by_one_give_what_a_pass_over_the_documents_gives(
+    keys: Keys, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("isoflop.data.dedup_tables.NOTES_A_TABLE", 2)
+    texts = ["a b\na b c", "", "a b", "a b c", "a b"]
+    documents = [Document(name, text) for name, text in zip("ecdab", texts, strict=True)]
+    notes = [note(document, keys) for document in documents]
+    noted, written = tables(notes, keys, folder=tmp_path / "n"), [write_table(tmp_path / "w", documents, keys)]
+    assert [noted_id(n) for n in notes] == list("ecdab")
+    assert len(noted) == 3
+    assert np.concatenate(repeats(noted)).tolist() == np.concatenate(repeats(written)).tolist()
+    assert clusters(noted).keepers.tolist() == clusters(written).keepers.tolist()
 
 
 def test_a_table_cut_off_or_unfinished_is_refused(tmp_path: Path) -> None:

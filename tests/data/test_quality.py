@@ -19,6 +19,7 @@ from isoflop.data.quality_report import auc, calibration_error, reliability
 from isoflop.data.quality_solver import calibration, minimise, softmax, softmax_regression
 from isoflop.data.read import Document
 from isoflop.errors import InputError, UsageError
+from isoflop.files import sha256_file
 
 WORDS = [f"word{i}" for i in range(60)]
 
@@ -97,6 +98,18 @@ def test_other_weights_or_features_are_refused(trained: Classifier, tmp_path: Pa
     (tmp_path / HEADER).write_text(json.dumps(header))
     (tmp_path / WEIGHTS).write_bytes((tmp_path / WEIGHTS).read_bytes()[:-1] + b"x")
     with pytest.raises(InputError, match=r"weights\.npy: missing or not the weights"):
+        load(tmp_path)
+
+
+def test_a_header_that_does_not_fit_its_weights_and_a_pickle_are_refused(trained: Classifier, tmp_path: Path) -> None:
+    trained.save(tmp_path)
+    header = json.loads((tmp_path / HEADER).read_text())
+    (tmp_path / HEADER).write_text(json.dumps({**header, "labels": ["good", "bad", "ugly"]}))
+    with pytest.raises(InputError, match="do not fit the labels"):
+        load(tmp_path)
+    np.save(tmp_path / WEIGHTS, np.array([{"code": "in here"}]), allow_pickle=True)
+    (tmp_path / HEADER).write_text(json.dumps({**header, "weights_sha256": sha256_file(tmp_path / WEIGHTS)}))
+    with pytest.raises(InputError, match="not an array of numbers"):
         load(tmp_path)
 
 

@@ -15,6 +15,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from functools import cached_property
 from pathlib import Path
+from types import TracebackType
 from typing import Protocol
 
 import msgspec
@@ -28,6 +29,7 @@ from isoflop.errors import InputError
 from isoflop.files import disk, read_json, write_json
 
 BATCH_CHARS = 1 << 22
+NOTES_A_TABLE = 1 << 18
 _KEY = np.dtype("<u8")
 
 
@@ -97,8 +99,55 @@ class Table:
                 yield decoder.decode(line)
 
 
+class TableWriter:
+    """Writes one table, document by document; as a context it is finished when the block ends without an error.
+
+    Of the documents only the ids stay in memory.
+
+    Raises:
+        ResourceError: no room, or no permission to write.
+    """
+
+    def __init__(self, path: Path, *, kind: str, columns: int) -> None:
+        self.path, self.kind, self.columns = path, kind, columns
+        self._ids: list[tuple[str, str, int]] = []
+        self._n_units = 0
+        self._open = ExitStack()
+
+    def __enter__(self) -> "TableWriter":
+        with disk(self.path):
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            _beside(self.path, "table.json").unlink(missing_ok=True)
+            self._keys = self._open.enter_context(_beside(self.path, "keys.bin").open("wb"))
+            self._ends = self._open.enter_context(_beside(self.path, "ends.bin").open("wb"))
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        with disk(self.path):
+            self._open.close()
+        if error is None:
+            self._finish()
+
+    def add(self, names: Iterable[tuple[str, str]], keys: Hashes, ends: Places) -> None:
+        """Add documents: (id, digest) of each, (units, columns) keys, and (documents,) where each one's units end."""
+        self._ids += [(name, digest, row) for row, (name, digest) in enumerate(names, start=len(self._ids))]
+        with disk(self.path):
+            self._keys.write(np.ascontiguousarray(keys, _KEY).tobytes())
+            self._ends.write((ends + self._n_units).astype(_KEY).tobytes())
+        self._n_units += len(keys)
+
+    def _finish(self) -> None:
+        with disk(self.path), _beside(self.path, "ids.jsonl").open("wb") as lines:
+            for entry in sorted(self._ids):
+                lines.write(msgspec.json.encode(entry) + b"\n")
+        header = TableHeader(
+            kind=self.kind, columns=self.columns, n_documents=len(self._ids), n_units=self._n_units
+        )  # fmt: skip
+        write_json(_beside(self.path, "table.json"), header)
+
+
 def write_table(path: Path, documents: Iterable[Document], keys: Keys) -> Table:
-    """Write the table of one shard, in batches of about BATCH_CHARS; of the documents only the ids stay in memory.
+    """Write the table of one shard, in batches of about BATCH_CHARS.
 
     Args:
         path: the table's files are this path with suffixes.
@@ -106,25 +155,38 @@ def write_table(path: Path, documents: Iterable[Document], keys: Keys) -> Table:
     Raises:
         ResourceError: no room, or no permission to write.
     """
-    ids: list[tuple[str, str, int]] = []
-    n_units = 0
-    with disk(path), ExitStack() as stack:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        _beside(path, "table.json").unlink(missing_ok=True)
-        key_file = stack.enter_context(_beside(path, "keys.bin").open("wb"))
-        end_file = stack.enter_context(_beside(path, "ends.bin").open("wb"))
+    with TableWriter(path, kind=keys.kind, columns=keys.columns) as writer:
         for batch in batches(documents, lambda document: len(document.text), most=BATCH_CHARS):
-            ids += [(_clean(d.id), _digest(d.text), row) for row, d in enumerate(batch, start=len(ids))]
-            found, ends = keys.keys([document.text for document in batch])
-            key_file.write(np.ascontiguousarray(found, _KEY).tobytes())
-            end_file.write((ends + n_units).astype(_KEY).tobytes())
-            n_units += len(found)
-    with disk(path), _beside(path, "ids.jsonl").open("wb") as lines:
-        for entry in sorted(ids):
-            lines.write(msgspec.json.encode(entry) + b"\n")
-    header = TableHeader(kind=keys.kind, columns=keys.columns, n_documents=len(ids), n_units=n_units)
-    write_json(_beside(path, "table.json"), header)
+            writer.add(map(_named, batch), *keys.keys([document.text for document in batch]))
     return Table(path)
+
+
+def note(document: Document, keys: Keys) -> bytes:
+    """What `tables` must know of one document, for engines that pass over documents one by one."""
+    return msgspec.msgpack.encode((*_named(document), keys.keys([document.text])[0].astype(_KEY).tobytes()))
+
+
+def noted_id(noted: bytes) -> str:
+    """The id in a note."""
+    return msgspec.msgpack.decode(noted, type=tuple[str, str, bytes])[0]
+
+
+def tables(notes: Iterable[bytes], keys: Keys, *, folder: Path) -> list[Table]:
+    """Tables of all notes, in their order, of NOTES_A_TABLE documents each; memory holds the ids of one of them.
+
+    Raises:
+        ResourceError: no room, or no permission to write.
+    """
+    decoder = msgspec.msgpack.Decoder(tuple[str, str, bytes])
+    found = []
+    for number, batch in enumerate(batches(notes, lambda noted: 1, most=NOTES_A_TABLE)):
+        with TableWriter(folder / f"{number:05}", kind=keys.kind, columns=keys.columns) as writer:
+            for noted in batch:
+                name, digest, packed = decoder.decode(noted)
+                own = np.frombuffer(packed, _KEY).reshape(-1, keys.columns)
+                writer.add([(name, digest)], own, np.array([len(own)]))
+        found.append(Table(folder / f"{number:05}"))
+    return found
 
 
 def check_alike(tables: Sequence[Table]) -> None:
@@ -157,6 +219,11 @@ def ranks(tables: Sequence[Table]) -> Places:
 
 def _numbered(table: Table, first: int) -> Iterator[tuple[str, str, int]]:
     return ((name, digest, first + row) for name, digest, row in table.in_order())
+
+
+def _named(document: Document) -> tuple[str, str]:
+    """Id and digest: by these two the first of equals is told."""
+    return _clean(document.id), _digest(document.text)
 
 
 def _digest(text: str) -> str:

@@ -124,7 +124,14 @@ def load(folder: Path) -> Classifier:
     file = folder / WEIGHTS
     if not file.is_file() or sha256_file(file) != header.weights_sha256:
         raise InputError(f"{file}: missing or not the weights that {HEADER} names; copy or train it again")
-    return Classifier(header, np.load(file, allow_pickle=False))
+    try:
+        weights = np.load(file, allow_pickle=False)
+    except ValueError as error:
+        raise InputError(f"{file}: not an array of numbers ({error})") from error
+    n_labels = {len(header.labels), len(header.bias), len(header.offsets), len(header.shares)}
+    if n_labels != {len(weights)} or weights.shape[1:] != (1 << BITS,):
+        raise InputError(f"{file}: {weights.shape} weights do not fit the labels of {HEADER}; train it again")
+    return Classifier(header, weights)
 
 
 def train(examples: Mapping[str, Iterable[Document]], *, penalty: float = PENALTY) -> Classifier:
