@@ -16,7 +16,7 @@ from isoflop.data import read
 from isoflop.data.quality import HEADER, WEIGHTS, Classifier, load, train
 from isoflop.data.quality_features import BITS, PASSAGE_WORDS, passages
 from isoflop.data.quality_report import auc, calibration_error, reliability
-from isoflop.data.quality_solver import calibration, minimise, softmax, softmax_regression
+from isoflop.data.quality_solver import calibrated, calibration, minimise, softmax, softmax_regression
 from isoflop.data.read import Document
 from isoflop.errors import InputError, UsageError
 from isoflop.files import sha256_file
@@ -174,21 +174,23 @@ def test_the_solver_finds_the_minimum_of_a_narrow_valley() -> None:
     assert found == pytest.approx(np.ones(20), abs=1e-5)
 
 
-def test_calibration_finds_a_planted_scale_and_offset_again() -> None:
+def test_calibration_finds_a_planted_scale_growth_and_offset_again() -> None:
     rng = np.random.default_rng(0)
-    scores = rng.normal(size=(40_000, 3)) * 1e-3
-    true = softmax(700 * scores + np.array([0.5, 0.0, -0.5]))
-    target = (rng.random((40_000, 1)) > true.cumsum(1)).sum(1)
-    scale, offsets = calibration(scores, target)
-    assert scale == pytest.approx(700, rel=0.05)
+    scores, lengths = rng.normal(size=(40_000, 3)) * 1e-3, rng.integers(1, 30, 40_000).astype(float)
+    logits = calibrated(scores, lengths, scale=700, growth=300, offsets=np.array([0.5, 0.0, -0.5]))
+    target = (rng.random((40_000, 1)) > softmax(logits).cumsum(1)).sum(1)
+    scale, growth, offsets = calibration(scores, lengths, target)
+    assert scale == pytest.approx(700, abs=60)
+    assert growth == pytest.approx(300, abs=30)
     assert offsets - offsets.mean() == pytest.approx([0.5, 0, -0.5], abs=0.05)
 
 
 def test_documents_told_apart_without_an_error_do_not_ask_for_certainty() -> None:
     scores = np.array([[1.0, -1.0]] * 20 + [[-1.0, 1.0]] * 20)
-    scale, offsets = calibration(scores, np.repeat([0, 1], 20))
+    scale, growth, offsets = calibration(scores, np.ones(40), np.repeat([0, 1], 20))
     # Platt's smoothed targets: 21 of 22.
-    assert softmax(scale * scores + offsets)[0, 0] == pytest.approx(21 / 22, abs=1e-3)
+    said = softmax(calibrated(scores, np.ones(40), scale=scale, growth=growth, offsets=offsets))
+    assert said[0, 0] == pytest.approx(21 / 22, abs=1e-3)
 
 
 def test_a_long_text_is_many_passages_of_length_one_and_samples_are_spread_over_it() -> None:

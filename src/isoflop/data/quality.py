@@ -43,7 +43,7 @@ class ClassifierHeader(Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     Attributes:
         labels: names of the folders, in order.
         bias: of each label.
-        scale, offsets: calibration: probabilities are softmax(scale * score + offsets).
+        scale, growth, offsets: calibration, see `quality_solver.calibrated`.
         shares: of each label among the documents it was calibrated on.
         bits, passage_words: of the features; they must be those of the code that reads it.
     """
@@ -51,6 +51,7 @@ class ClassifierHeader(Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     labels: list[str]
     bias: list[float]
     scale: float
+    growth: float
     offsets: list[float]
     shares: list[float]
     weights_sha256: str
@@ -90,8 +91,11 @@ class Classifier:
             _document_scores(batch, self.weights, np.array(self.header.bias))
             for batch in batches(texts, len, most=_BATCH_CHARS)
         ]
-        scores = np.concatenate([np.empty((0, len(self.labels))), *scored])
-        logits = self.header.scale * scores + np.array(self.header.offsets)
+        scores = np.concatenate([np.empty((0, len(self.labels))), *(scores for scores, _ in scored)])
+        lengths = np.concatenate([np.empty(0), *(lengths for _, lengths in scored)])
+        logits = solver.calibrated(
+            scores, lengths, scale=self.header.scale, growth=self.header.growth, offsets=np.array(self.header.offsets)
+        )
         return solver.softmax(logits + (self._shift(prior) if prior else 0))
 
     def _shift(self, prior: Mapping[str, float]) -> Array:
@@ -157,11 +161,15 @@ def train(examples: Mapping[str, Iterable[Document]], *, penalty: float = PENALT
             parts[part] += [(document, number) for document in documents]
     weights, bias = _fit([d.text for d, _ in parts["train"]], _numbers(parts["train"]), len(labels), penalty)
     held = _numbers(parts["calibrate"])
-    scores = _scores((d.text for d, _ in parts["calibrate"]), weights, bias)
-    scale, offsets = solver.calibration(scores, held)
+    scored = [
+        _document_scores(batch, weights, bias)
+        for batch in batches((d.text for d, _ in parts["calibrate"]), len, most=_BATCH_CHARS)
+    ]
+    scores, lengths = (np.concatenate([found[part] for found in scored]) for part in (0, 1))
+    scale, growth, offsets = solver.calibration(scores, lengths, held)
     shares = np.bincount(held, minlength=len(labels)) / len(held)
     header = ClassifierHeader(
-        labels=labels, bias=bias.tolist(), scale=scale, offsets=offsets.tolist(), shares=shares.tolist(),
+        labels=labels, bias=bias.tolist(), scale=scale, growth=growth, offsets=offsets.tolist(), shares=shares.tolist(),
         weights_sha256="",
     )  # fmt: skip
     found = Classifier(header, weights)
@@ -204,16 +212,12 @@ def _fit(
     return solver.softmax_regression(features, target, each, n_labels=n_labels, n_buckets=1 << BITS, penalty=penalty)
 
 
-def _scores(texts: Iterable[str], weights: npt.NDArray[np.float32], bias: Array) -> Array:
-    return np.concatenate([_document_scores(batch, weights, bias) for batch in batches(texts, len, most=_BATCH_CHARS)])
-
-
-def _document_scores(texts: Sequence[str], weights: npt.NDArray[np.float32], bias: Array) -> Array:
-    """(texts, labels) mean score of a text's passages."""
+def _document_scores(texts: Sequence[str], weights: npt.NDArray[np.float32], bias: Array) -> tuple[Array, Array]:
+    """(texts, labels) mean score of a text's passages, and (texts,) how many it has."""
     features, owner = passages(texts)
     scores = features.scores(weights) + bias
-    counts = np.bincount(owner, minlength=len(texts))
-    return np.stack([np.bincount(owner, column, len(texts)) / counts for column in scores.T], axis=1)
+    counts = np.bincount(owner, minlength=len(texts)).astype(np.float64)
+    return np.stack([np.bincount(owner, column, len(texts)) / counts for column in scores.T], axis=1), counts
 
 
 def _npy(weights: npt.NDArray[np.float32]) -> bytes:

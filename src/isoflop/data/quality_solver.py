@@ -57,8 +57,10 @@ def softmax_regression(
     return found, theta[split:]
 
 
-def calibration(scores: Array, target: Labels) -> tuple[float, Array]:
-    """Scale and offsets so that softmax(scale * scores + offsets) says how often a label is right.
+def calibration(scores: Array, lengths: Array, target: Labels) -> tuple[float, float, Array]:
+    """Scale, growth and offsets so that `calibrated` probabilities say how often a label is right.
+
+    The mean score of many passages is surer than that of one, hence the growth with the logarithm of their number.
 
     Targets are smoothed as Platt's are, so that documents told apart without an error do not ask for an infinite scale:
     a label seen n times is taken for sure to (n + 1) / (n + labels).
@@ -70,13 +72,23 @@ def calibration(scores: Array, target: Labels) -> tuple[float, Array]:
     # On one scale with the offsets: scores of a penalised fit can be a thousandth of a logit apart.
     spread = float(np.std(scores - scores.mean(1, keepdims=True))) or 1.0
     each = np.full(len(target), 1 / len(target))
+    grown = scores * np.log(lengths)[:, None]
 
     def loss(theta: Array) -> tuple[float, Array]:
-        entropy, errors = _cross_entropy(theta[0] * scores / spread + theta[1:], wanted, each)
-        return entropy, np.append((errors * scores).sum() / spread, errors.sum(0))
+        logits = (theta[0] * scores + theta[1] * grown) / spread + theta[2:]
+        entropy, errors = _cross_entropy(logits, wanted, each)
+        slopes = [(errors * scores).sum() / spread, (errors * grown).sum() / spread]
+        return entropy, np.append(slopes, errors.sum(0))
 
-    theta = minimise(loss, np.append(spread, np.zeros(n_labels)))
-    return float(theta[0]) / spread, theta[1:]
+    theta = minimise(loss, np.append([spread, 0], np.zeros(n_labels)))
+    return float(theta[0]) / spread, float(theta[1]) / spread, theta[2:]
+
+
+def calibrated(scores: Array, lengths: Array, *, scale: float, growth: float, offsets: Array) -> Array:
+    """(documents, labels) logits: (scale + growth * log(passages)) * score + offset. A scale never falls below 0."""
+    scales = np.maximum(scale + growth * np.log(lengths), 0)[:, None]
+    logits: Array = scales * scores + offsets
+    return logits
 
 
 def minimise(loss: Loss, start: Array, *, enough: float = _ENOUGH) -> Array:
