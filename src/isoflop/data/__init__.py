@@ -7,5 +7,9 @@ split           which documents are held out
 tokenizer       byte-level BPE: trained, saved, loaded
 shards          the folder on disk: raw tokens, document ends, one header
 tokenization    text -> shards, the arrow as one function
+shingles        text -> hashes of its words and of runs of words
+dedup           exact repeats; dedup_minhash near ones; dedup_tables, dedup_clusters what both are found with
+quality         a calibrated classifier of pages, trained from folders; quality_report how far to trust it
+contamination   evaluation items against an index of our own text
 loader          shards -> batches, a pure function of (seed, step, rank, world)
 """
