@@ -2,6 +2,7 @@
 
 import tracemalloc
 from collections.abc import Sequence
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +12,7 @@ from hypothesis import strategies as st
 
 from isoflop.data.dedup import Documents, Spans, Windows
 from isoflop.data.dedup_clusters import FIRST, REPEAT, UNIQUE, clusters, repeats
-from isoflop.data.dedup_tables import Keys, Table, note, noted_id, tables, write_table
+from isoflop.data.dedup_tables import Keys, Table, write_table
 from isoflop.data.read import Document
 from isoflop.errors import InputError, ResourceError, UsageError
 
@@ -33,10 +34,10 @@ def _lines_left(folder: Path, shards: Sequence[Sequence[Document]], **settings: 
 
 
 def _plain_lines_left(documents: Sequence[Document]) -> dict[str, str]:
-    """The rule itself, in a loop: a line stays where it is first, documents taken by id."""
+    """The rule itself, in a loop: a line stays where it is first."""
     seen: set[str] = set()
     left = {}
-    for document in sorted(documents, key=lambda d: d.id):
+    for document in documents:
         kept = []
         for line in document.text.splitlines(keepends=True):
             if line.strip() and line.strip() in seen:
@@ -47,34 +48,26 @@ def _plain_lines_left(documents: Sequence[Document]) -> dict[str, str]:
     return left
 
 
-@given(
-    texts=SMALL, seed=st.integers(0, 2**32 - 1), n_shards=st.integers(1, 4), memory=st.sampled_from([64, 300, 1 << 20])
-)
-def test_lines_left_are_those_of_a_plain_loop_for_any_shards_their_order_and_memory(
-    tmp_path_factory: pytest.TempPathFactory, texts: list[list[str]], seed: int, n_shards: int, memory: int
+@given(texts=SMALL, cuts=st.lists(st.integers(0, 8), max_size=3), memory=st.sampled_from([64, 300, 1 << 20]))
+def test_lines_left_are_those_of_a_plain_loop_for_any_shards_and_memory(
+    tmp_path_factory: pytest.TempPathFactory, texts: list[list[str]], cuts: list[int], memory: int
 ) -> None:
     documents = [Document(f"d{i}", "\n".join(text)) for i, text in enumerate(texts)]
-    shuffled = [documents[i] for i in np.random.default_rng(seed).permutation(len(documents))]
-    shards = [shuffled[i::n_shards] for i in range(n_shards)]
+    shards = [documents[a:b] for a, b in pairwise([0, *sorted(cuts), len(documents)]) if a <= b]
     left = _lines_left(tmp_path_factory.mktemp("tables"), shards, memory_bytes=memory)
     assert left == _plain_lines_left(documents)
 
 
-def test_of_equal_documents_the_first_by_id_stays(tmp_path: Path) -> None:
+def test_of_equal_documents_the_first_stays(tmp_path: Path) -> None:
     shards = [
         [Document("m", "same text"), Document("c", "other")],
-        [Document("z", "same text"), Document("b", "same text"), Document("a", "Same text")],
+        [Document("z", "same text"), Document("b", "same text"), Document("a", "Same  text")],
     ]
     found = clusters(_tables(tmp_path, Documents(), shards))
-    assert found.keepers.tolist() == [3, 1, 3, 3, 4]
+    assert found.keepers.tolist() == [0, 1, 0, 0, 4]
     assert found.n_dropped == 2
-    assert found.where(3) == (1, 1)
-    assert found.of_table(1).tolist() == [3, 3, 4]
-
-
-def test_two_documents_of_one_id_and_one_text_leave_one(tmp_path: Path) -> None:
-    found = clusters(_tables(tmp_path, Documents(), [[Document("a", "t")], [Document("a", "t")]]))
-    assert found.n_dropped == 1
+    assert [found.id(number) for number in range(5)] == ["m", "c", "z", "b", "a"]
+    assert clusters(_tables(tmp_path, Documents(loose=True), shards)).n_dropped == 3
 
 
 def test_short_lines_are_never_repeats(tmp_path: Path) -> None:
@@ -107,16 +100,16 @@ def test_a_planted_passage_of_60_words_is_cut_out_of_the_later_document_to_the_w
     passage = take(60)
     first, before, after = [*take(80), *passage, *take(30)], take(45), take(70)
     shards = [
-        [Document("b", " ".join([*before, *(w.upper() for w in passage), *after]))],
         [Document("a", " ".join(first)), Document("c", " ".join(passage[:49]))],
+        [Document("b", " ".join([*before, *(w.upper() for w in passage), *after]))],
     ]
     keys = Windows(n=50)
     tables = _tables(tmp_path, keys, shards)
     marks = repeats(tables)
-    assert [int((m == REPEAT).sum()) for m in marks] == [11, 0]
-    assert keys.without(shards[0][0].text, marks[0]).split() == before + after
-    a, c = np.split(marks[1], tables[1].ends)[:-1]
-    assert keys.without(shards[1][0].text, a) == shards[1][0].text
+    assert [int((m == REPEAT).sum()) for m in marks] == [0, 11]
+    assert keys.without(shards[1][0].text, marks[1]).split() == before + after
+    a, c = np.split(marks[0], tables[0].ends)[:-1]
+    assert keys.without(shards[0][0].text, a) == shards[0][0].text
     assert len(c) == 0  # 49 words have no window of 50
 
 
@@ -162,21 +155,6 @@ def test_tables_of_two_kinds_are_refused_by_name(tmp_path: Path) -> None:
     tables = [write_table(tmp_path / "one", [], LINES), write_table(tmp_path / "two", [], Windows())]
     with pytest.raises(InputError, match=r"two holds window of 50 words and .*one holds line of 1 characters"):
         repeats(tables)
-
-
-@pytest.mark.parametrize("keys", [LINES, Documents(), Windows(n=2)])
-def test_notes_taken_one_by_one_give_what_a_pass_over_the_documents_gives(
-    keys: Keys, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("isoflop.data.dedup_tables.NOTES_A_TABLE", 2)
-    texts = ["a b\na b c", "", "a b", "a b c", "a b"]
-    documents = [Document(name, text) for name, text in zip("ecdab", texts, strict=True)]
-    notes = [note(document, keys) for document in documents]
-    noted, written = tables(notes, keys, folder=tmp_path / "n"), [write_table(tmp_path / "w", documents, keys)]
-    assert [noted_id(n) for n in notes] == list("ecdab")
-    assert len(noted) == 3
-    assert np.concatenate(repeats(noted)).tolist() == np.concatenate(repeats(written)).tolist()
-    assert clusters(noted).keepers.tolist() == clusters(written).keepers.tolist()
 
 
 def test_a_table_cut_off_or_unfinished_is_refused(tmp_path: Path) -> None:

@@ -86,7 +86,7 @@ _EXTRA = {
     "zstandard": "data", "fsspec": "web", "py3langid": "web", "ray": "ray", "tensorboard": "tensorboard",
     "wandb": "wandb",
     "trackio": "trackio", "codecarbon": "carbon", "altair": "report", "vl_convert": "report",
-    "resiliparse": "web", "trafilatura": "web",
+    "resiliparse": "web", "trafilatura": "web", "justext": "web", "lxml": "web", "rensa": "web",
 }  # fmt: skip
 
 
@@ -231,7 +231,9 @@ class Recorder(Printer):
         self.blocks.append(Facts(title, rows))
 
 
-_PAGED = re.compile(r"law\..*|plan|plan-diff|data\.report")  # the verbs that can write their answer as a page
+_PAGED = re.compile(
+    r"law\..*|plan|plan-diff|data\.report|data\.classifier\..*"
+)  # the verbs that can write their answer as a page
 
 
 def output_options(verb: str) -> Callable[[F], F]:

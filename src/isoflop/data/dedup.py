@@ -1,7 +1,7 @@
 """Exact repeats: whole documents, paragraphs, lines, and windows of words, each a way to cut text into hashed units.
 
 Write a table a shard (`dedup_tables.write_table`), find the repeats (`dedup_clusters`), and take them out of each text
-with `without`. A document, or a unit, stays where it is first by (id, place); later ones go.
+with `without`. A document, or a unit, stays where it comes first; later ones go.
 """
 
 import hashlib
@@ -21,16 +21,26 @@ from isoflop.errors import UsageError
 _BREAKS = {"line": re.compile(r"\n"), "paragraph": re.compile(r"\n\s*\n")}
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Documents:
-    """The whole text as one unit, byte for byte. An empty one is a unit too: one empty document is enough."""
+    """The whole text as one unit. An empty one is a unit too: one empty document is enough.
 
-    kind = "document"
+    Attributes:
+        loose: compare without case, and with white space of any kind and length as one space.
+    """
+
+    loose: bool = False
     columns = 1
+
+    @property
+    def kind(self) -> str:
+        """How they are compared."""
+        return "document without case and white space" if self.loose else "document"
 
     def keys(self, texts: Sequence[str]) -> tuple[Hashes, Places]:
         """(texts, 1) digests."""
-        return _digests(texts), np.arange(1, len(texts) + 1)
+        compared = (" ".join(text.casefold().split()) for text in texts) if self.loose else texts
+        return _digests(compared), np.arange(1, len(texts) + 1)
 
 
 @dataclass(frozen=True, kw_only=True)

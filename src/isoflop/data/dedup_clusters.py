@@ -1,20 +1,21 @@
 """Which documents and which units are repeats, from tables of keys: sorted slice by slice, joined by union-find.
 
 `clusters` joins documents that share a key in any column (MinHash bands, or one digest of the whole text); the first of
-a cluster by id stays. `repeats` looks at one column and marks every unit (line, paragraph, window of words) but the
-first by (id, place in the document).
+a cluster stays. `repeats` looks at one column and marks every unit (line, paragraph, window of words) but the first.
 
-The answer depends on the documents alone: not on the number of tables, their order, or the memory given. Memory: 24
-bytes a document, and `memory_bytes` for the slice of keys that is being sorted.
+First is what comes first in the tables: a corpus has an order, that of its sources, and who writes the recipe puts the
+best source first. The answer hangs on that order alone, not on how many tables it was cut into or on the memory given.
+Memory: 24 bytes a document, and `memory_bytes` for the slice of keys that is being sorted.
 """
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
-from isoflop.data.dedup_tables import Table, check_alike, ranks
+from isoflop.data.dedup_tables import Table, check_alike
 from isoflop.data.shingles import Hashes, Places
 
 MEMORY_BYTES = 1 << 29
@@ -31,24 +32,22 @@ class Clusters:
     Attributes:
         keepers: (documents of all tables,) number of the document that stays in its stead: its own where it stays.
         firsts: (tables + 1,) number of each table's first document.
+        tables: what was compared.
     """
 
     keepers: Places
     firsts: Places
+    tables: Sequence[Table]
 
     @property
     def n_dropped(self) -> int:
         """Documents that another one stands for."""
         return int((self.keepers != np.arange(len(self.keepers))).sum())
 
-    def of_table(self, table: int) -> Places:
-        """(documents,) keepers of the documents of one table."""
-        return self.keepers[self.firsts[table] : self.firsts[table + 1]]
-
-    def where(self, number: int) -> tuple[int, int]:
-        """Table and row of a document's number."""
+    def id(self, number: int) -> str:
+        """Name of a document by its number."""
         table = int(np.searchsorted(self.firsts, number, side="right")) - 1
-        return table, number - int(self.firsts[table])
+        return self.tables[table].id(number - int(self.firsts[table]))
 
 
 def clusters(tables: Sequence[Table], *, memory_bytes: int = MEMORY_BYTES) -> Clusters:
@@ -59,39 +58,39 @@ def clusters(tables: Sequence[Table], *, memory_bytes: int = MEMORY_BYTES) -> Cl
     """
     check_alike(tables)
     firsts = np.cumsum([0, *(table.n_documents for table in tables)])
-    rank = ranks(tables)
-    # A node is a document's rank, and the smaller root wins: so the root of a cluster is its first document by id.
-    parent = np.arange(len(rank))
+    # The smaller root wins: so the root of a cluster is its first document.
+    parent = np.arange(firsts[-1])
     for column in range(tables[0].header.columns if tables else 0):
         for keys, units in _slices(tables, column, memory_bytes):
-            nodes = rank[_documents(tables, firsts, units)]
-            order = np.lexsort((nodes, keys))
+            documents = _documents(tables, firsts, units)
+            order = np.argsort(keys, kind="stable")
             same = keys[order][1:] == keys[order][:-1]
-            _join(parent, nodes[order[:-1][same]], nodes[order[1:][same]])
-    document = np.empty_like(rank)
-    document[rank] = np.arange(len(rank))
-    return Clusters(document[_roots(parent, rank)], firsts)
+            _join(parent, documents[order[:-1][same]], documents[order[1:][same]])
+    return Clusters(_roots(parent, np.arange(len(parent))), firsts, tables)
 
 
-def repeats(tables: Sequence[Table], *, memory_bytes: int = MEMORY_BYTES) -> list[npt.NDArray[np.uint8]]:
-    """Mark each unit of each table: UNIQUE, FIRST of several, or a REPEAT of a first one elsewhere.
+def repeats(
+    tables: Sequence[Table], *, memory_bytes: int = MEMORY_BYTES, scratch: Path | None = None
+) -> list[npt.NDArray[np.uint8]]:
+    """Mark each unit of each table: UNIQUE, FIRST of several, or a REPEAT of a first one before it.
 
-    One byte a unit is held for the answer.
+    Args:
+        scratch: a file to keep the answer in, one byte a unit; in memory where None.
 
     Raises:
         InputError: tables of different kinds.
     """
     check_alike(tables)
-    firsts = np.cumsum([0, *(table.n_documents for table in tables)])
-    rank = ranks(tables)
-    marks = np.zeros(sum(table.header.n_units for table in tables), np.uint8)
+    ends = np.cumsum([table.header.n_units for table in tables])
+    n_units = int(ends[-1]) if tables else 0
+    marks = np.zeros(n_units, np.uint8) if not (scratch and n_units) else np.memmap(scratch, np.uint8, "w+", 0, n_units)
     for keys, units in _slices(tables, 0, memory_bytes):
-        order = np.lexsort((units, rank[_documents(tables, firsts, units)], keys))
+        # Units of a slice are in their order, and a stable sort leaves equal ones in it.
+        order = np.argsort(keys, kind="stable")
         same = keys[order][1:] == keys[order][:-1]
         after, before = np.append(False, same), np.append(same, False)
         marks[units[order[after]]] = REPEAT
         marks[units[order[before & ~after]]] = FIRST
-    ends = np.cumsum([table.header.n_units for table in tables])
     return np.split(marks, ends[:-1]) if tables else []
 
 

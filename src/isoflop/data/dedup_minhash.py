@@ -39,7 +39,8 @@ class MinHash:
         seed: of rensa's permutations.
 
     Raises:
-        UsageError: a number below 1, or rensa is not installed.
+        UsageError: a number below 1.
+        ModuleNotFoundError: rensa is not installed (the extra `web`).
     """
 
     bands: int = BANDS
@@ -108,8 +109,6 @@ def shingles(found: Words, *, n: int) -> tuple[Hashes, Places]:
 
 
 def _rensa() -> Any:
-    try:
-        from rensa import RMinHash
-    except ImportError as error:
-        raise UsageError("near duplicates need rensa: pip install 'isoflop[web]'") from error
+    from rensa import RMinHash
+
     return RMinHash

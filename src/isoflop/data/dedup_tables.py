@@ -2,23 +2,20 @@
 
     <name>.keys.bin     (units, columns) uint64, units in the order of the documents
     <name>.ends.bin     (documents,) uint64: where each document's units end
-    <name>.ids.jsonl    [id, digest of the text, row], sorted: who is first
+    <name>.ids.bin      the documents' ids in UTF-8, one after the other
+    <name>.id-ends.bin  (documents,) uint64: where each id ends
     <name>.table.json   the header, written last: a table without one is unfinished
 
 Workers write tables of their shards alone; whatever compares them afterwards reads memory maps. Keys are hashes, so two
 units that differ share one with probability 2**-64: among 10**9 units, .03 pairs.
 """
 
-import hashlib
-import heapq
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import ExitStack
 from functools import cached_property
 from pathlib import Path
-from types import TracebackType
 from typing import Protocol
 
-import msgspec
 import numpy as np
 import numpy.typing as npt
 from msgspec import Struct
@@ -29,8 +26,9 @@ from isoflop.errors import InputError
 from isoflop.files import disk, read_json, write_json
 
 BATCH_CHARS = 1 << 22
-NOTES_A_TABLE = 1 << 18
-_KEY = np.dtype("<u8")
+_PARTS = ("keys.bin", "ends.bin", "ids.bin", "id-ends.bin")
+_HEADER = "table.json"
+_NUMBER = np.dtype("<u8")
 
 
 class Keys(Protocol):
@@ -69,17 +67,24 @@ class Table:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self.header = read_json(_beside(path, "table.json"), TableHeader)
-        for part, numbers in (("keys.bin", self.header.n_units * self.header.columns), ("ends.bin", self.n_documents)):
+        self.header = read_json(_beside(path, _HEADER), TableHeader)
+        n_keys, n_documents = self.header.n_units * self.header.columns, self.n_documents
+        for part, numbers in (("keys.bin", n_keys), ("ends.bin", n_documents), ("id-ends.bin", n_documents)):
             file = _beside(path, part)
             size = file.stat().st_size if file.exists() else 0
-            if size != numbers * _KEY.itemsize:
-                raise InputError(f"{file}: {size} bytes where {numbers * _KEY.itemsize} are due; write the table again")
+            if size != numbers * _NUMBER.itemsize:
+                due = numbers * _NUMBER.itemsize
+                raise InputError(f"{file}: {size} bytes where {due} are due; write the table again")
 
     @property
     def n_documents(self) -> int:
         """Documents, those without a unit included."""
         return self.header.n_documents
+
+    @property
+    def files(self) -> list[Path]:
+        """All that the table is made of."""
+        return [_beside(self.path, part) for part in (*_PARTS, _HEADER)]
 
     @cached_property
     def keys(self) -> Hashes:
@@ -91,63 +96,22 @@ class Table:
         """(documents,) where each document's units end."""
         return _mapped(_beside(self.path, "ends.bin")).astype(np.int64)
 
-    def in_order(self) -> Iterator[tuple[str, str, int]]:
-        """(id, digest, row) of every document, sorted."""
-        decoder = msgspec.json.Decoder(tuple[str, str, int])
-        with _beside(self.path, "ids.jsonl").open("rb") as lines:
-            for line in lines:
-                yield decoder.decode(line)
+    def id(self, row: int) -> str:
+        """Name of the document of that row."""
+        first, last = int(self._id_ends[row - 1]) if row else 0, int(self._id_ends[row])
+        return self._ids[first:last].tobytes().decode()
 
+    @cached_property
+    def _id_ends(self) -> npt.NDArray[np.uint64]:
+        return _mapped(_beside(self.path, "id-ends.bin"))
 
-class TableWriter:
-    """Writes one table, document by document; as a context it is finished when the block ends without an error.
-
-    Of the documents only the ids stay in memory.
-
-    Raises:
-        ResourceError: no room, or no permission to write.
-    """
-
-    def __init__(self, path: Path, *, kind: str, columns: int) -> None:
-        self.path, self.kind, self.columns = path, kind, columns
-        self._ids: list[tuple[str, str, int]] = []
-        self._n_units = 0
-        self._open = ExitStack()
-
-    def __enter__(self) -> "TableWriter":
-        with disk(self.path):
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-            _beside(self.path, "table.json").unlink(missing_ok=True)
-            self._keys = self._open.enter_context(_beside(self.path, "keys.bin").open("wb"))
-            self._ends = self._open.enter_context(_beside(self.path, "ends.bin").open("wb"))
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
-        with disk(self.path):
-            self._open.close()
-        if error is None:
-            self._finish()
-
-    def add(self, names: Iterable[tuple[str, str]], keys: Hashes, ends: Places) -> None:
-        """Add documents: (id, digest) of each, (units, columns) keys, and (documents,) where each one's units end."""
-        self._ids += [(name, digest, row) for row, (name, digest) in enumerate(names, start=len(self._ids))]
-        with disk(self.path):
-            self._keys.write(np.ascontiguousarray(keys, _KEY).tobytes())
-            self._ends.write((ends + self._n_units).astype(_KEY).tobytes())
-        self._n_units += len(keys)
-
-    def _finish(self) -> None:
-        with disk(self.path), _beside(self.path, "ids.jsonl").open("wb") as lines:
-            for entry in sorted(self._ids):
-                lines.write(msgspec.json.encode(entry) + b"\n")
-        header = TableHeader(
-            kind=self.kind, columns=self.columns, n_documents=len(self._ids), n_units=self._n_units
-        )  # fmt: skip
-        write_json(_beside(self.path, "table.json"), header)
+    @cached_property
+    def _ids(self) -> npt.NDArray[np.uint8]:
+        return np.memmap(_beside(self.path, "ids.bin"), np.uint8, mode="r")
 
 
 def write_table(path: Path, documents: Iterable[Document], keys: Keys) -> Table:
-    """Write the table of one shard, in batches of about BATCH_CHARS.
+    """Write the table of one shard, in batches of about BATCH_CHARS, of which one is held.
 
     Args:
         path: the table's files are this path with suffixes.
@@ -155,38 +119,23 @@ def write_table(path: Path, documents: Iterable[Document], keys: Keys) -> Table:
     Raises:
         ResourceError: no room, or no permission to write.
     """
-    with TableWriter(path, kind=keys.kind, columns=keys.columns) as writer:
+    n_units = n_documents = n_id_bytes = 0
+    with disk(path), ExitStack() as stack:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        _beside(path, _HEADER).unlink(missing_ok=True)
+        out = {part: stack.enter_context(_beside(path, part).open("wb")) for part in _PARTS}
         for batch in batches(documents, lambda document: len(document.text), most=BATCH_CHARS):
-            writer.add(map(_named, batch), *keys.keys([document.text for document in batch]))
+            found, ends = keys.keys([document.text for document in batch])
+            ids = [document.id.encode("utf-8", "backslashreplace") for document in batch]
+            id_ends = np.cumsum([len(each) for each in ids])
+            out["keys.bin"].write(np.ascontiguousarray(found, _NUMBER).tobytes())
+            out["ends.bin"].write((ends + n_units).astype(_NUMBER).tobytes())
+            out["ids.bin"].write(b"".join(ids))
+            out["id-ends.bin"].write((id_ends + n_id_bytes).astype(_NUMBER).tobytes())
+            n_units, n_documents, n_id_bytes = n_units + len(found), n_documents + len(ids), n_id_bytes + id_ends[-1]
+    header = TableHeader(kind=keys.kind, columns=keys.columns, n_documents=n_documents, n_units=n_units)
+    write_json(_beside(path, _HEADER), header)
     return Table(path)
-
-
-def note(document: Document, keys: Keys) -> bytes:
-    """What `tables` must know of one document, for engines that pass over documents one by one."""
-    return msgspec.msgpack.encode((*_named(document), keys.keys([document.text])[0].astype(_KEY).tobytes()))
-
-
-def noted_id(noted: bytes) -> str:
-    """The id in a note."""
-    return msgspec.msgpack.decode(noted, type=tuple[str, str, bytes])[0]
-
-
-def tables(notes: Iterable[bytes], keys: Keys, *, folder: Path) -> list[Table]:
-    """Tables of all notes, in their order, of NOTES_A_TABLE documents each; memory holds the ids of one of them.
-
-    Raises:
-        ResourceError: no room, or no permission to write.
-    """
-    decoder = msgspec.msgpack.Decoder(tuple[str, str, bytes])
-    found = []
-    for number, batch in enumerate(batches(notes, lambda noted: 1, most=NOTES_A_TABLE)):
-        with TableWriter(folder / f"{number:05}", kind=keys.kind, columns=keys.columns) as writer:
-            for noted in batch:
-                name, digest, packed = decoder.decode(noted)
-                own = np.frombuffer(packed, _KEY).reshape(-1, keys.columns)
-                writer.add([(name, digest)], own, np.array([len(own)]))
-        found.append(Table(folder / f"{number:05}"))
-    return found
 
 
 def check_alike(tables: Sequence[Table]) -> None:
@@ -203,41 +152,9 @@ def check_alike(tables: Sequence[Table]) -> None:
             )
 
 
-def ranks(tables: Sequence[Table]) -> Places:
-    """(documents of all tables,) place of each in the order of (id, digest of the text): the first of equals stays.
-
-    The tables are merged from disk; memory holds one number a document. Documents equal in both are the same document,
-    so it does not matter which of them comes first.
-    """
-    firsts = np.cumsum([0, *(table.n_documents for table in tables)])
-    merged = heapq.merge(*(_numbered(table, int(first)) for table, first in zip(tables, firsts, strict=False)))
-    order = np.fromiter((number for _, _, number in merged), np.int64, count=int(firsts[-1]))
-    found = np.empty_like(order)
-    found[order] = np.arange(len(order))
-    return found
-
-
-def _numbered(table: Table, first: int) -> Iterator[tuple[str, str, int]]:
-    return ((name, digest, first + row) for name, digest, row in table.in_order())
-
-
-def _named(document: Document) -> tuple[str, str]:
-    """Id and digest: by these two the first of equals is told."""
-    return _clean(document.id), _digest(document.text)
-
-
-def _digest(text: str) -> str:
-    return hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=16).hexdigest()
-
-
-def _clean(name: str) -> str:
-    """An id that JSON can carry: lone surrogates become escapes."""
-    return name.encode("utf-8", "backslashreplace").decode()
-
-
 def _mapped(file: Path) -> npt.NDArray[np.uint64]:
     """A file of numbers, mapped; an empty one cannot be."""
-    return np.memmap(file, _KEY, mode="r") if file.stat().st_size else np.empty(0, _KEY)
+    return np.memmap(file, _NUMBER, mode="r") if file.stat().st_size else np.empty(0, _NUMBER)
 
 
 def _beside(path: Path, part: str) -> Path:

@@ -13,6 +13,7 @@ import re
 import shutil
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -81,7 +82,7 @@ def run(
             results.append(_stage(step, stage, key, results[-1], out / f"{number:02d}-{step.name}", crew))
         made = Run(
             recipe=recipe, key=files.sha256_value([each.shards for each in results]), stages=results,
-            warnings=list(_warnings(results)),
+            warnings=[*_warnings(results), *_said(steps, started)],
         )  # fmt: skip
         _publish(made, out)
     if not results[-1].tally.kept.documents:
@@ -164,62 +165,66 @@ def _stage(
     names = [Path(each.file).stem for each in before.shards]
     keys = [files.sha256_value([key, each.sha256]) for each in before.shards]
     verdicts: list[Path | None] = [None] * len(names)
+    noted: list[Manifest] = []
     if isinstance(started, Corpus):
         notes = [
             NoteTask(folder=folder, name=name, key=made_of, step=step, shard=came / each.file)
             for name, made_of, each in zip(names, keys, before.shards, strict=True)
         ]
-        judged = _judged(started, crew.do(f"{step.name}: notes", notes), folder, names)
+        noted = crew.do(f"{step.name}: notes", notes)
+        judged = _judged(started, notes, noted, [each.n_rows for each in before.shards])
         verdicts = [folder / each.file for each in judged]
         keys = [files.sha256_value([made_of, each.sha256]) for made_of, each in zip(keys, judged, strict=True)]
     tasks = [
         StageTask(folder=folder, name=name, key=made_of, step=step, shard=came / each.file, verdicts=verdict)
         for name, made_of, each, verdict in zip(names, keys, before.shards, verdicts, strict=True)
     ]
-    return _result(step.name, folder, crew.do(step.name, tasks), names)
+    return _result(step.name, folder, crew.do(step.name, tasks), names, noted)
 
 
-class _Noted:
-    """Notes of all shards, read from their files again and again."""
-
-    def __init__(self, folder: Path, shards: Sequence[Shard]) -> None:
-        self.folder = folder
-        self.shards = shards
-
-    def __len__(self) -> int:
-        return sum(each.n_rows for each in self.shards)
-
-    def __iter__(self) -> Iterator[bytes]:
-        for each in self.shards:
-            for row in table.rows(self.folder / each.file):
-                yield row["verdict"]
-
-
-def _judged(stage: Corpus, noted: Sequence[Manifest], folder: Path, names: Sequence[str]) -> list[Shard]:
+def _judged(stage: Corpus, notes: Sequence[NoteTask], noted: Sequence[Manifest], n_rows: Sequence[int]) -> list[Shard]:
     """Verdicts beside the notes, a file for each shard; judged once for the same notes."""
+    if not notes:
+        return []
+    folder = notes[0].folder
     key = files.sha256_value([each.key for each in noted])
     done = folder / "judged.json"
     if found := finished(done, folder, key):
         return found.others
-    notes = _Noted(folder, [manifest.others[0] for manifest in noted])
-    verdicts = iter(stage.judge(notes))
-    made = []
-    for name, each in zip(names, notes.shards, strict=True):
-        path = folder / "verdicts" / f"{name}.parquet"
-        with table.Writer(path, table.VERDICTS) as writer:
-            for _ in range(each.n_rows):
-                verdict = next(verdicts)
-                writer.add({"verdict": verdict}, n_bytes=len(verdict))
-        made.append(shard(path, folder, n_rows=writer.n_rows))
+    with _scratch(folder / "scratch") as scratch:
+        verdicts = iter(stage.judge([each.notes for each in notes], scratch))
+        made = []
+        for each, n in zip(notes, n_rows, strict=True):
+            path = folder / "verdicts" / f"{each.name}.parquet"
+            with table.Writer(path, table.VERDICTS) as writer:
+                for verdict in islice(verdicts, n):
+                    writer.add({"verdict": verdict}, n_bytes=len(verdict))
+            if writer.n_rows != n:
+                raise InputError(f"{each.notes}: notes of {writer.n_rows} documents where {n} are due; delete {folder}")
+            made.append(shard(path, folder, n_rows=n))
     files.write_json(done, Manifest(key=key, kept=[], others=made, tally=tally.empty()))
     return made
 
 
-def _result(name: str, folder: Path, made: Sequence[Manifest], names: Sequence[str]) -> StageResult:
+@contextmanager
+def _scratch(folder: Path) -> Iterator[Path]:
+    """An empty folder while it is needed."""
+    with files.disk(folder):
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir(parents=True)
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _result(
+    name: str, folder: Path, made: Sequence[Manifest], names: Sequence[str], noted: Sequence[Manifest] = ()
+) -> StageResult:
     """The stage's sum; shards of an earlier recipe are taken away."""
-    mine = {each.file for manifest in made for each in (*manifest.kept, *manifest.others)}
+    mine = {each.file for manifest in (*made, *noted) for each in (*manifest.kept, *manifest.others)}
     mine |= {f"{place}/{each}.json" for place in ("done", "noted") for each in names}
-    mine |= {f"{place}/{each}.parquet" for place in ("notes", "verdicts") for each in names}
+    mine |= {f"verdicts/{each}.parquet" for each in names}
     for path in folder.glob("*/*"):
         if path.is_file() and path.relative_to(folder).as_posix() not in mine:
             path.unlink()
@@ -241,6 +246,13 @@ def _warnings(results: Sequence[StageResult]) -> Iterator[str]:
                 yield f"{each.name}: {count.documents:,} x {reason}{_example(each, reason)}"
     if pages := results[-1].tally.pages:
         yield f"{pages:,} web pages have no text yet: give the recipe a stage that extracts it, such as visible"
+
+
+def _said(steps: Sequence[Step], started: Sequence[PerDocument | Corpus]) -> Iterator[str]:
+    """What stages themselves have to say."""
+    for step, stage in zip(steps, started, strict=True):
+        for warning in getattr(stage, "warnings", ()):
+            yield f"{step.name}: {warning}"
 
 
 def _example(result: StageResult, reason: str) -> str:

@@ -23,7 +23,7 @@ from isoflop.specs.data_recipe import Limits
 
 
 class Shard(Struct, frozen=True):
-    """A finished Parquet file, by its path below the stage's folder."""
+    """A finished file, by its path below the stage's folder; `n_rows` of Parquet, 0 of notes."""
 
     file: str
     sha256: str
@@ -80,6 +80,11 @@ class NoteTask(Struct, frozen=True, kw_only=True):
     key: str
     step: Step
     shard: Path
+
+    @property
+    def notes(self) -> Path:
+        """What the names of its files begin with."""
+        return self.folder / "notes" / self.name
 
 
 Task: TypeAlias = ReadTask | StageTask | NoteTask
@@ -221,10 +226,6 @@ def _note(task: NoteTask) -> Manifest:
     started = task.step.start()
     if not isinstance(started, Corpus):
         raise TypeError(f"stage {task.step.name} judges each document for itself: it has no notes")
-    path = task.folder / "notes" / f"{task.name}.parquet"
-    with table.Writer(path, table.VERDICTS) as writer:
-        for document in table.documents(task.shard):
-            noted = started.note(document)
-            writer.add({"verdict": noted}, n_bytes=len(noted))
-    made = [shard(path, task.folder, n_rows=writer.n_rows)]
+    written = started.note(table.documents(task.shard), task.notes)
+    made = [shard(path, task.folder, n_rows=0) for path in written]
     return Manifest(key=task.key, kept=[], others=made, tally=tally.empty())

@@ -11,7 +11,6 @@ from pathlib import Path
 
 from msgspec import Struct
 
-from isoflop.data.filters import Verdict
 from isoflop.errors import InputError
 
 _WORD = re.compile(r"\w+")
@@ -42,12 +41,11 @@ class WordList(Struct, frozen=True, kw_only=True):
         found.update(self._phrases_in(_WORD.findall(lower)))
         return found
 
-    def judge(self, text: str) -> Verdict:
-        """Keep, or drop with the name of the list."""
-        matches = self.count(text).total()
-        if matches <= self.most or matches <= self.share * len(_WORD.findall(text)):
-            return Verdict.kept(text)
-        return Verdict.drop(f"words-of-{self.name}", text)
+    def excess(self, text: str) -> Counter[str]:
+        """What stands in a text that holds more than it may; nothing for one that does not."""
+        found = self.count(text)
+        allowed = max(self.most, self.share * len(_WORD.findall(text)))
+        return found if found.total() > allowed else Counter()
 
     def _phrases_in(self, words: list[str]) -> Iterator[str]:
         for at, word in enumerate(words):

@@ -10,17 +10,20 @@ A stage's file holds
 and, where they matter,
 
     PACKAGES                        names of packages whose version changes the output
-    def inputs(options)             -> paths of files the stage reads, such as a model or a word list; relative ones lie
-                                       beside the recipe, and `Options` holds them as text
+    PATHS                           names of options that are paths of files or folders the stage reads, such as a model
+                                       or word lists; relative ones lie beside the recipe
+
+What `start` gives may have `warnings`, sentences that a reader must hear at the end of the run.
 """
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from types import ModuleType
 from typing import Any, Protocol, TypeAlias, runtime_checkable
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from isoflop import files, registry
 from isoflop.data.document import Document, Dropped
@@ -32,27 +35,32 @@ Fate: TypeAlias = Document | Dropped
 PerDocument: TypeAlias = Callable[[Document], Fate]
 
 
-class Notes(Protocol):
-    """What was noted of all documents, in their order, to be gone through as often as needed without holding it."""
-
-    def __iter__(self) -> Iterator[bytes]: ...
-
-    def __len__(self) -> int: ...
-
-
 @runtime_checkable
 class Corpus(Protocol):
-    """A stage in two passes: note something of each document, judge all notes together, apply each verdict.
+    """A stage in two passes: note something of each shard, judge all notes together, apply each verdict.
 
-    The passes over documents run shard by shard on all workers; the judgement runs once, and sees notes only.
+    The passes over documents run shard by shard on all workers, as tasks that can be done again; what passes between
+    them are files. The judgement runs once, in the process that leads the run, and sees notes only.
     """
 
-    def note(self, document: Document) -> bytes:
-        """What must be known of a document to judge all."""
+    def note(self, documents: Iterable[Document], path: Path) -> Sequence[Path]:
+        """Write what must be known of a shard's documents to judge all.
+
+        Args:
+            path: what the names of the files written begin with.
+
+        Returns:
+            The files.
+        """
         ...
 
-    def judge(self, notes: Notes) -> Iterable[bytes]:
-        """One verdict for each note, in order."""
+    def judge(self, notes: Sequence[Path], scratch: Path) -> Iterable[bytes]:
+        """One verdict for each document of all shards, in order.
+
+        Args:
+            notes: the `path` of each shard, in the order of the corpus.
+            scratch: an empty folder for what is too large to hold; it is gone afterwards.
+        """
         ...
 
     def apply(self, document: Document, verdict: bytes) -> Fate:
@@ -81,41 +89,52 @@ def step(stage: data_recipe.Stage, *, limits: Limits, folder: str) -> Step:
         UsageError: an option is missing or wrong.
     """
     options = data_recipe.options(stage.options, _module(stage.name).Options, where=f"stage {stage.name}")
-    if hasattr(_module(stage.name), "inputs"):
-        options = _placed(options, [str(path) for path in _module(stage.name).inputs(options)], Path(folder))
-    return Step(stage.name, options, limits)
-
-
-def _placed(options: Any, paths: list[str], folder: Path) -> Any:
-    """The options with each of these paths started from the recipe's folder."""
-    given = {name: getattr(options, name) for name in options.__struct_fields__}
-    placed = {name: str(folder / value) for name, value in given.items() if isinstance(value, str) and value in paths}
-    return type(options)(**given | placed)
+    placed = {name: _placed(getattr(options, name), Path(folder)) for name in _path_options(stage.name)}
+    return Step(stage.name, replace(options, **placed), limits)
 
 
 def key(step: Step) -> dict[str, Any]:
-    """All that the stage's output hangs on besides its documents.
+    """All that the stage's output hangs on besides its documents: of what it reads the content, not where it lies.
 
     Raises:
         InputError: a file that it reads is missing.
     """
     module = _module(step.name)
-    read = [Path(path) for path in module.inputs(step.options)] if hasattr(module, "inputs") else []
-    for path in read:
-        if not path.is_file():
-            raise InputError(f"stage {step.name}: {path}: no such file")
+    options = {name: getattr(step.options, name) for name in step.options.__struct_fields__}
+    for name in _path_options(step.name):
+        options[name] = [_content(step.name, path) for path in _listed(options[name])]
     return {
         "stage": step.name,
         "version": module.VERSION,
-        "options": {k: v for k, v in _plain(step.options).items() if v not in map(str, read)},
+        "options": options,
         "limits": step.limits,
-        "inputs": [files.sha256_file(path) for path in read],
         "packages": {name: _version(name) for name in getattr(module, "PACKAGES", ())},
     }
 
 
-def _plain(options: Any) -> dict[str, Any]:
-    return {name: getattr(options, name) for name in options.__struct_fields__}
+def _path_options(name: str) -> tuple[str, ...]:
+    return tuple(getattr(_module(name), "PATHS", ()))
+
+
+def _listed(value: str | Sequence[str]) -> Sequence[str]:
+    return [value] if isinstance(value, str) else value
+
+
+def _placed(value: str | Sequence[str], folder: Path) -> str | tuple[str, ...]:
+    """A path, or each of several, started from the recipe's folder."""
+    placed = tuple(str(folder / Path(path).expanduser()) for path in _listed(value))
+    return placed[0] if isinstance(value, str) else placed
+
+
+def _content(stage: str, path: str) -> dict[str, str]:
+    """sha256 of a file, or of each file of a folder by its name."""
+    given = Path(path)
+    if given.is_dir():
+        found = sorted(each for each in given.rglob("*") if each.is_file())
+        return {each.relative_to(given).as_posix(): files.sha256_file(each) for each in found}
+    if not given.is_file():
+        raise InputError(f"stage {stage}: {path}: no such file or folder")
+    return {given.name: files.sha256_file(given)}
 
 
 def _version(package: str) -> str:
