@@ -24,10 +24,10 @@ def _tables(folder: Path, keys: Keys, shards: Sequence[Sequence[Document]]) -> l
     return [write_table(folder / f"{number:03}", shard, keys) for number, shard in enumerate(shards)]
 
 
-def _lines_left(folder: Path, shards: Sequence[Sequence[Document]], **settings: int) -> dict[str, str]:
+def _lines_left(folder: Path, shards: Sequence[Sequence[Document]], *, memory_bytes: int) -> dict[str, str]:
     tables = _tables(folder, LINES, shards)
     left: dict[str, str] = {}
-    for table, marks, shard in zip(tables, repeats(tables, **settings), shards, strict=True):
+    for table, marks, shard in zip(tables, repeats(tables, memory_bytes=memory_bytes), shards, strict=True):
         for document, own in zip(shard, np.split(marks, table.ends)[:-1], strict=True):
             left[document.id] = LINES.without(document.text, own)
     return left

@@ -17,8 +17,9 @@ from extract import shingle_scores  # the benchmark's measure
 from extract_pages import Page, pages
 from resiliparse.parse.html import HTMLTree
 
-from isoflop.data import extract_limits as limits
+from isoflop.data import page as limits
 from isoflop.data.extract import Method, extract
+from isoflop.specs.data_recipe import Limits
 
 METHODS: tuple[Method, ...] = ("fast", "quality", "auto")
 SENTENCE = "The ferry left the island at dawn, and nobody on the quay had thought of waking the lighthouse keeper. "
@@ -98,7 +99,7 @@ def test_a_page_is_read_down_to_the_depth_stated_and_no_deeper(method: Method) -
 
 
 def test_a_long_line_is_dropped_before_it_is_read() -> None:
-    line = bytes(limits.MAX_BYTES + 1)
+    line = bytes(Limits().document_bytes + 1)
     assert extract(line).dropped == limits.TOO_LARGE
     assert extract(b"<p>" + b"a b. " * 400_000).dropped is None
 

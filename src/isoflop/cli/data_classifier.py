@@ -1,5 +1,6 @@
 """`isoflop data classifier`: learn to tell documents apart from folders of examples, and say how far to trust it."""
 
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -26,7 +27,7 @@ def classifier() -> None:
 )
 @output_options("data.classifier.train")
 def train(examples: tuple[str, ...], out: Path, penalty: float | None, output: Output) -> None:
-    """Train on the documents of each LABEL, calibrate and judge on others.
+    """Train on the documents of each LABEL, calibrate and judge on others. A label may have several paths.
 
     A fifth of the documents calibrates and a fifth judges, told by a hash of their ids. The folder it writes is what
     the stages `classifier` and `domains` of a recipe take as `model`, e.g. `isoflop data classifier train
@@ -35,12 +36,12 @@ def train(examples: tuple[str, ...], out: Path, penalty: float | None, output: O
     from isoflop.data import quality
     from isoflop.data.read import documents
 
-    paths = dict(_example(each) for each in examples)
-    if len(paths) < len(examples):
-        raise UsageError("a label is given twice; put its documents into one folder")
+    paths: dict[str, list[Path]] = {}
+    for label, path in map(_example, examples):
+        paths.setdefault(label, []).append(path)
     if out.exists() and not (out / quality.HEADER).is_file() and (not out.is_dir() or any(out.iterdir())):
         raise UsageError(f"{out}: holds other files; name a new folder")
-    given = {label: documents(path) for label, path in paths.items()}
+    given = {label: chain.from_iterable(map(documents, each)) for label, each in paths.items()}
     made = quality.train(given, penalty=penalty or quality.PENALTY)
     made.save(out)
     _show(made, out, output)

@@ -62,7 +62,8 @@ class Items:
         hits = np.flatnonzero(self._hashes[place] == asked)
         if not len(hits):
             return None
-        return Found(*self._names[self._owners[place[hits[0]]]], n_runs=len(hits))
+        name, item = self._names[self._owners[place[hits[0]]]]
+        return Found(name, item, len(hits))
 
     def _runs(self, text: str) -> Hashes:
         found = words([text])

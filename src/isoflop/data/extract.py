@@ -13,13 +13,15 @@ from msgspec import Struct
 from resiliparse.extract.html2text import extract_plain_text
 from resiliparse.parse.html import HTMLTree
 
-from isoflop.data import extract_limits as limits
+from isoflop.data import page as pages
 from isoflop.data.extract_blocks import TEXT, blocks, joined, settle
 from isoflop.errors import UsageError
+from isoflop.specs.data_recipe import Limits
 
 Method = Literal["fast", "quality", "auto"]
 
-_DEEPER = ">".join("*" * (limits.MAX_DEPTH + 1))  # Matches an element with MAX_DEPTH others above it.
+_LIMITS = Limits()
+_DEEPER = ">".join("*" * (pages.MAX_DEPTH + 1))  # Matches an element with MAX_DEPTH others above it.
 # What readers wrote below a page. Resiliparse's own rule takes the answers to a question for comments too.
 _COMMENTS = ("[id^=comment]:not(body)", "[class^=comment]:not(body)", "[id=respond]", "[id^=disqus]")
 _SURE_SHARE = 0.4  # Less of the letters kept, and a second opinion is worth its time: F1 is flat from .4 to .7.
@@ -43,34 +45,37 @@ class Extracted(Struct, frozen=True, kw_only=True):
     by: str = ""
 
 
-def extract(page: bytes, *, method: Method = "auto", charset: str | None = None) -> Extracted:
+def extract(
+    page: bytes, *, method: Method = "auto", charset: str | None = None, limits: Limits = _LIMITS
+) -> Extracted:
     """The main text of `page`, comments of readers left out.
 
     Args:
         page: HTML as it came.
         method: who looks for it; the module says what each does.
         charset: the character set that the server named, if it did.
+        limits: bytes and nodes of a page.
 
     Raises:
         UsageError: no such method.
     """
     if method not in get_args(Method):
         raise UsageError(f"extract: no method {method!r}; known: {', '.join(get_args(Method))}")
-    reason = limits.oversized(page)
+    reason = pages.oversized(page, limits)
     if reason:
         return Extracted(dropped=reason)
-    html = limits.decode(page, charset=charset)
+    html = pages.decode(page, charset=charset)
     if html is None:
-        return Extracted(dropped=limits.DAMAGED)
-    if not limits.is_text(html):
-        return Extracted(dropped=limits.NOT_TEXT)
+        return Extracted(dropped=pages.DAMAGED)
+    if not pages.is_text(html):
+        return Extracted(dropped=pages.NOT_TEXT)
     tree = HTMLTree.parse(html)
     if tree.document is not None and tree.document.query_selector(_DEEPER) is not None:
-        return Extracted(dropped=limits.TOO_DEEP)
+        return Extracted(dropped=pages.TOO_DEEP)
     text, by = _found(tree, html, method)
     title = " ".join((tree.title or "").split())
     if not text.strip():
-        return Extracted(title=title, dropped=limits.NO_TEXT)
+        return Extracted(title=title, dropped=pages.NO_TEXT)
     return Extracted(text=text.strip("\n"), title=title, by=by)
 
 

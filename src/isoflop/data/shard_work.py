@@ -191,23 +191,25 @@ def _fates(task: StageTask) -> Iterable[tuple[Document, Fate]]:
     started = task.step.start()
     if not isinstance(started, Corpus):
         for document in table.documents(task.shard):
-            yield document, _guarded(task.step.name, started, document)
+            yield document, _guarded(task.step, started, document)
         return
     if task.verdicts is None:
         raise TypeError(f"stage {task.step.name} judges the whole corpus: its verdicts come first")
     verdicts = table.rows(task.verdicts)
     for document, row in zip(table.documents(task.shard), verdicts, strict=True):
-        yield document, _guarded(task.step.name, started.apply, document, row["verdict"])
+        yield document, _guarded(task.step, started.apply, document, row["verdict"])
 
 
-def _guarded(name: str, step: Any, document: Document, *more: bytes) -> Fate:
+def _guarded(step: Step, judge: Any, document: Document, *more: bytes) -> Fate:
     """What the stage says; where it fails on one document, that one is dropped and counted, and the run goes on."""
+    if not step.concerns(document):
+        return document
     try:
-        fate: Fate = step(document, *more)
+        fate: Fate = judge(document, *more)
     except (IsoflopError, MemoryError, OSError):
         raise
     except Exception as error:
-        return Dropped(reason=f"error in {name}", detail=f"{type(error).__name__}: {error}"[:300])
+        return Dropped(reason=f"error in {step.name}", detail=f"{type(error).__name__}: {error}"[:300])
     if isinstance(fate, Dropped) or not _torn(fate.text):
         return fate
     return replace(fate, text=fate.text.encode("utf-8", "replace").decode())

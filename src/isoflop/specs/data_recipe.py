@@ -1,7 +1,7 @@
 """What `isoflop data run` is to do: sources, stages and limits, as people write them in a TOML file, read strictly."""
 
 import tomllib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
@@ -39,14 +39,14 @@ class Limits(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
     Attributes:
         document_bytes: a longer document, page or line is dropped; also what a packed one may unpack to.
-        nodes: elements of a page; a page with more is dropped.
+        nodes: elements of a page; a page with more is dropped. A node takes about 400 bytes while it is parsed.
         shard_bytes: a shard is closed when its documents reach this.
         unpacked_bytes: how much of an oversized packed record is unpacked in search of its end, and the largest row
             group of Parquet.
     """
 
     document_bytes: int = 10_000_000
-    nodes: int = 500_000
+    nodes: int = 200_000
     shard_bytes: int = 64_000_000
     unpacked_bytes: int = 1_000_000_000
 
@@ -57,9 +57,14 @@ class Limits(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
 
 class Stage(Struct, frozen=True, kw_only=True):
-    """One step by name, and its options as that stage reads them."""
+    """One step by name, and its options as that stage reads them.
+
+    Attributes:
+        sources: names of the sources whose documents it may change or drop; all where none is named.
+    """
 
     name: str
+    sources: tuple[str, ...] = ()
     options: dict[str, Any] = {}
 
 
@@ -108,7 +113,8 @@ def parse(content: Mapping[str, Any], *, where: str, folder: str) -> DataRecipe:
     if not sources:
         raise UsageError(f"{where}: no [[source]]; name at least one, with a path")
     limits = _struct(content.get("limits", {}), Limits, f"{where}: [limits]")
-    stages = tuple(_stage(table, at) for table, at in _listed(content, "stage", where))
+    names = [source.name or source.path for source in sources]
+    stages = tuple(_stage(table, names, at) for table, at in _listed(content, "stage", where))
     return DataRecipe(sources=sources, stages=stages, limits=limits, folder=folder)
 
 
@@ -130,11 +136,17 @@ def _struct(table: Any, kind: type[Any], at: str) -> Any:
     return options(table, kind, where=at)
 
 
-def _stage(table: dict[str, Any], at: str) -> Stage:
+def _stage(table: dict[str, Any], sources: Sequence[str], at: str) -> Stage:
     name = table.get("name")
     if not isinstance(name, str) or not name:
         raise UsageError(f'{at}: name is missing, e.g. name = "length"')
-    return Stage(name=name, options={key: value for key, value in table.items() if key != "name"})
+    own = {key: table[key] for key in ("name", "sources") if key in table}
+    rest = {key: value for key, value in table.items() if key not in own}
+    stage: Stage = options({**own, "options": rest}, Stage, where=at)
+    for source in stage.sources:
+        if source not in sources:
+            raise UnknownNameError(f"source in {at}", source, sources)
+    return stage
 
 
 def options(table: Any, kind: type[Any], *, where: str) -> Any:

@@ -69,11 +69,21 @@ class Corpus(Protocol):
 
 
 class Step(Struct, frozen=True):
-    """A stage of a recipe, its options read."""
+    """A stage of a recipe, its options read.
+
+    Attributes:
+        sources: whose documents it may change or drop; all where none is named. It sees the others where it judges the
+            whole corpus: a copy of a text that must stay is a copy.
+    """
 
     name: str
     options: Any
     limits: Limits
+    sources: tuple[str, ...] = ()
+
+    def concerns(self, document: Document) -> bool:
+        """Whether it may change or drop this one."""
+        return not self.sources or document.source in self.sources
 
     def start(self) -> PerDocument | Corpus:
         """Make it ready to work; models are loaded here."""
@@ -90,7 +100,7 @@ def step(stage: data_recipe.Stage, *, limits: Limits, folder: str) -> Step:
     """
     options = data_recipe.options(stage.options, _module(stage.name).Options, where=f"stage {stage.name}")
     placed = {name: _placed(getattr(options, name), Path(folder)) for name in _path_options(stage.name)}
-    return Step(stage.name, replace(options, **placed), limits)
+    return Step(stage.name, replace(options, **placed), limits, stage.sources)
 
 
 def key(step: Step) -> dict[str, Any]:
@@ -107,6 +117,7 @@ def key(step: Step) -> dict[str, Any]:
         "stage": step.name,
         "version": module.VERSION,
         "options": options,
+        "sources": step.sources,
         "limits": step.limits,
         "packages": {name: _version(name) for name in getattr(module, "PACKAGES", ())},
     }

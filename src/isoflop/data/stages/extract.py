@@ -25,7 +25,7 @@ def start(options: Options, limits: Limits) -> PerDocument:
     def extract(document: Document) -> Fate:
         if document.text or not document.page:
             return document
-        found = main_text(document.page, method=options.method, charset=document.charset or None)
+        found = main_text(document.page, method=options.method, charset=document.charset or None, limits=limits)
         if found.dropped is not None:
             return Dropped(reason=found.dropped)
         return replace(document, text=found.text, page=b"", charset="")

@@ -7,6 +7,7 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from isoflop.data.document import Document, Dropped
+from isoflop.data.page import DAMAGED, NO_TEXT, TOO_MANY, decode
 from isoflop.data.stages import Fate, PerDocument
 from isoflop.specs.data_recipe import Limits
 
@@ -55,28 +56,21 @@ class _Visible(HTMLParser):
 
 
 def start(options: Options, limits: Limits) -> PerDocument:
-    """Text as it is stays; a page becomes its text. Read as its server's charset, else UTF-8, else Windows-1252."""
+    """Text as it is stays; a page becomes its text."""
 
     def extract(document: Document) -> Fate:
         if document.text or not document.page:
             return document
+        html = decode(document.page, charset=document.charset or None)
+        if html is None:
+            return Dropped(reason=DAMAGED)
         parser = _Visible(limits.nodes)
         try:
-            parser.feed(_decoded(document))
+            parser.feed(html)
             parser.close()
         except _TooManyError:
-            return Dropped(reason="page with too many nodes", detail=f"over {limits.nodes:,}")
+            return Dropped(reason=TOO_MANY)
         text = re.sub(r"[ \t]*\n\s*", "\n", re.sub(r"[ \t]+", " ", "".join(parser.parts))).strip()
-        return replace(document, text=text, page=b"", charset="") if text else Dropped(reason="no text")
+        return replace(document, text=text, page=b"", charset="") if text else Dropped(reason=NO_TEXT)
 
     return extract
-
-
-def _decoded(document: Document) -> str:
-    for charset in (document.charset, "utf-8-sig"):
-        try:
-            if charset:
-                return document.page.decode(charset)
-        except (LookupError, ValueError):
-            continue
-    return document.page.decode("cp1252", "replace")

@@ -1,21 +1,21 @@
-"""What a page may be before anything parses it: bytes, letters and nodes, never seconds.
+"""What a page may be before anything parses it, and its text: bytes, letters and nodes, never seconds.
 
-So the same pages are dropped on every machine under any load, and memory has a bound: no page over MAX_BYTES is read,
-no tree over about MAX_NODES is built, none deeper than MAX_DEPTH is walked.
+So the same pages are dropped on every machine under any load, and memory has a bound: no tree over about
+`Limits.nodes` is built, none deeper than MAX_DEPTH is walked.
 """
 
 import codecs
 import re
 from collections import Counter
 
-MAX_BYTES = 10_000_000  # 11 times the longest page of Rust's documentation (942 kB).
-MAX_NODES = 200_000  # About 400 bytes each in resiliparse's tree.
+from isoflop.specs.data_recipe import Limits
+
 MAX_DEPTH = 250  # libxml2, below trafilatura, leaves out in silence what stands deeper than 256.
 MAX_DAMAGED = 1e-3  # Share of letters that may be lost to bytes that are not UTF-8.
 
-TOO_LARGE = f"longer than {MAX_BYTES:,} bytes"
-TOO_MANY = f"may hold more than {MAX_NODES:,} nodes"
-TOO_DEEP = f"nested more than {MAX_DEPTH} deep"
+TOO_LARGE = "page too long"
+TOO_MANY = "page with too many nodes"
+TOO_DEEP = f"page nested more than {MAX_DEPTH} deep"
 NOT_TEXT = "not text: holds zero bytes"
 DAMAGED = "not in UTF-8 or the character set declared"
 NO_TEXT = "no text found"
@@ -27,15 +27,15 @@ _CONTROL = re.compile("[\x00-\x08\x0e-\x1f\x7f-\x9f]")
 _TAG = re.compile(rb"<(/?)([a-z][a-z0-9]*)[^>]{0,200}", re.IGNORECASE)
 _FORMATTING = frozenset(b"a b big code em font i nobr s small strike strong tt u".split())
 _SAME = 3  # Of equal ones, attributes included, the standard keeps three ("Noah's Ark clause", HTML 13.2.4.3).
-_SQUARE = 2 * int(MAX_NODES**0.5)  # Tags that cannot make MAX_NODES nodes, half of them formatting, half blocks.
 
 
-def oversized(page: bytes) -> str | None:
+def oversized(page: bytes, limits: Limits) -> str | None:
     """The reason why `page` must not be parsed, or None."""
-    if len(page) > MAX_BYTES:
+    if len(page) > limits.document_bytes:
         return TOO_LARGE
     tags = page.count(b"<")
-    if tags > MAX_NODES or (tags > _SQUARE and nodes_at_most(page) > MAX_NODES):
+    # n tags, half of them formatting and half blocks, make n^2 / 4 nodes at most.
+    if tags > limits.nodes or (tags**2 / 4 > limits.nodes and nodes_at_most(page) > limits.nodes):
         return TOO_MANY
     return None
 
