@@ -1,6 +1,7 @@
 """The same bytes for any number of workers, after any kill, and nothing dropped without its reason."""
 
 import gzip
+import importlib.util
 import json
 import os
 import signal
@@ -12,8 +13,8 @@ from pathlib import Path
 import pytest
 from tests.data.archives import bomb, packed, page, record, served
 
-from isoflop.data import pipeline, table
-from isoflop.data.read import documents
+from isoflop.data import pipeline, quality, table
+from isoflop.data.read import Document, documents
 from isoflop.errors import InputError, ResourceError, UnknownNameError, UsageError
 from isoflop.files import sha256_file
 from isoflop.specs.data_recipe import load
@@ -35,6 +36,18 @@ least = 40
 [[stage]]
 name = "exact"
 """
+WHOLE_CORPUS = """
+[[stage]]
+name = "repeats"
+unit = "passage"
+words = 8
+[[stage]]
+name = "classifier"
+model = "model"
+label = "rows"
+share = 0.9
+"""
+NEAR = '[[stage]]\nname = "near"\nrun_words = 3\n'
 
 
 def sentence(i: int) -> str:
@@ -61,12 +74,25 @@ def corpus(tmp_path: Path) -> Path:
     return tmp_path
 
 
+@pytest.fixture
+def whole_corpus(corpus: Path) -> Path:
+    """The same with every kind of stage that judges the whole corpus."""
+    examples = {
+        "pages": [Document(f"p{i}", f"things {i} that pages say") for i in range(20)],
+        "rows": [Document(f"r{i}", f"rows {i * i} are not like that") for i in range(20)],
+    }
+    quality.train(examples).save(corpus / "model")
+    recipe = RECIPE + WHOLE_CORPUS + (NEAR if importlib.util.find_spec("rensa") else "")
+    (corpus / "recipe.toml").write_text(recipe)
+    return corpus
+
+
 def hashes(out: Path) -> dict[str, str]:
     """sha256 of all that a run writes, but for who made it and when."""
     return {
         path.relative_to(out).as_posix(): sha256_file(path)
         for path in sorted(out.rglob("*"))
-        if path.is_file() and path.name not in {"stamp.json", ".lock"}
+        if path.is_file() and path.name not in {"stamp.json", "times.json", ".lock"}
     }
 
 
@@ -98,13 +124,17 @@ def test_what_is_left_is_read_by_tokenize_in_the_order_of_the_sources(corpus: Pa
     assert [text.strip().removeprefix("t\n") for text in texts] == [text.strip() for text in expected]
 
 
-def test_any_number_of_workers_writes_the_same_bytes(corpus: Path) -> None:
-    run(corpus, "one")
-    run(corpus, "three", workers=3)
-    assert hashes(corpus / "one") == hashes(corpus / "three")
+def test_any_number_of_workers_writes_the_same_bytes(whole_corpus: Path) -> None:
+    made = run(whole_corpus, "one")
+    run(whole_corpus, "three", workers=3)
+    assert hashes(whole_corpus / "one") == hashes(whole_corpus / "three")
+    assert made.stages[4].tally.kept.bytes < made.stages[4].tally.came.bytes  # every text says "speaks of things"
+    ranked = made.stages[5].tally
+    assert 0.9 * ranked.came.documents <= ranked.kept.documents < ranked.came.documents
 
 
-def test_killed_in_the_middle_and_run_again_it_writes_the_same_bytes(corpus: Path) -> None:
+def test_killed_in_the_middle_and_run_again_it_writes_the_same_bytes(whole_corpus: Path) -> None:
+    corpus = whole_corpus
     run(corpus, "whole")
     program = "import sys; from pathlib import Path; from isoflop.data import pipeline; " \
               "from isoflop.specs.data_recipe import load; " \
@@ -173,12 +203,14 @@ def test_bad_input_is_counted_and_the_run_goes_on(corpus: Path) -> None:
     (corpus / "crawl" / "deep.html").write_bytes(
         b"<div>" * 9_000 + b"deep down there is a text of forty signs and more"
     )
+    (corpus / "crawl" / "false.warc").write_bytes(record(served(page("x")), length=10**10) + record(served(page("y"))))
     (corpus / "rows" / "bad.jsonl").write_bytes(b'{"body": 1}\n{"text": "' + b"x" * 200_000 + b'"}\n{"text": "\xff"}\n')
     made = run(corpus, "out", workers=2)
     assert {reason: count.documents for reason, count in made.stages[0].tally.dropped.items()} == {
-        "WARC record: cut-off gzip": 1, "document too long": 2, "missing column": 1, "not UTF-8": 1,
+        "WARC record: cut-off gzip": 1, "WARC record: false Content-Length": 1,
+        "document too long": 2, "missing column": 1, "not UTF-8": 1,
     }  # fmt: skip
-    assert len(made.warnings) == 4
+    assert len(made.warnings) == 5
     assert any("deep down" in document.text for document in documents(corpus / "out" / "text"))
 
 

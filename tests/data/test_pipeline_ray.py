@@ -52,7 +52,8 @@ def test_a_local_cluster_of_two_with_one_killed_writes_the_bytes_of_one_process(
         lines = "".join(json.dumps(row) + "\n" for row in rows[file::4])
         (tmp_path / "in" / f"{file}.jsonl").write_text(lines)
     recipe = tmp_path / "recipe.toml"
-    recipe.write_text('[[source]]\npath = "in"\n[limits]\nshard_bytes = 500\n[[stage]]\nname = "exact"\n')
+    recipe.write_text('[[source]]\npath = "in"\n[limits]\nshard_bytes = 500\n[[stage]]\nname = "exact"\n'
+                      '[[stage]]\nname = "repeats"\nunit = "passage"\nwords = 9\n')  # fmt: skip
     pipeline.run(load(recipe), tmp_path / "one")
     command = [sys.executable, "-c", PROGRAM, str(recipe), str(tmp_path / "two")]
     done = subprocess.run(command, capture_output=True, text=True)

@@ -1,6 +1,7 @@
 """One contract that every stage keeps, present and future, and what the small ones do."""
 
 import inspect
+import json
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -10,26 +11,32 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from isoflop import registry
+from isoflop.data import quality, stages
 from isoflop.data.document import Document, Dropped
+from isoflop.data.read import Document as Text
 from isoflop.data.stages import Corpus, Fate, step
-from isoflop.errors import UsageError
+from isoflop.errors import InputError, UsageError
 from isoflop.specs import data_recipe
 from isoflop.specs.data_recipe import Limits
 
 STAGES = sorted(registry.members("isoflop.data.stages"))
 
 
-def through(name: str, documents: Sequence[Document], *, shards: int = 1, **options: object) -> list[Fate]:
+def through(
+    name: str, documents: Sequence[Document], *, shards: int = 1, folder: Path = Path(), **options: object
+) -> list[Fate]:
     """What a stage makes of these documents, cut into so many shards."""
-    stage = step(data_recipe.Stage(name=name, options=options), limits=Limits(nodes=1000), folder=".").start()
+    read = step(data_recipe.Stage(name=name, options=options), limits=Limits(nodes=1000), folder=str(folder))
+    assert stages.key(read)["stage"] == name
+    stage = read.start()
     if not isinstance(stage, Corpus):
         return [stage(document) for document in documents]
     size = max(1, -(-len(documents) // shards))
-    with tempfile.TemporaryDirectory() as folder:
-        notes = [Path(folder, str(first)) for first in range(0, max(1, len(documents)), size)]
+    with tempfile.TemporaryDirectory() as own:
+        notes = [Path(own, str(first)) for first in range(0, max(1, len(documents)), size)]
         for number, path in enumerate(notes):
             assert all(file.exists() for file in stage.note(documents[number * size : (number + 1) * size], path))
-        verdicts = stage.judge(notes, Path(folder))
+        verdicts = stage.judge(notes, Path(own))
         return [stage.apply(document, verdict) for document, verdict in zip(documents, verdicts, strict=True)]
 
 
@@ -70,6 +77,81 @@ def test_the_first_of_each_text_stays(given: list[str], loose: bool, shards: int
             assert fate.detail == f"of {said.index(said[number])}"
         else:
             assert fate.marks == ({"exact duplicates": str(copies)} if copies > 1 else {})
+
+
+def test_a_passage_said_before_is_cut_and_a_text_of_nothing_else_dropped() -> None:
+    said = "one two three four five six"
+    fates = through(
+        "repeats", texts(f"{said} seven", f"but {said.upper()}, eight", said), shards=2, unit="passage", words=4
+    )
+    assert [each.text if isinstance(each, Document) else each.reason for each in fates] == [
+        f"{said} seven", "but , eight", "nothing but repeated passages"
+    ]  # fmt: skip
+    lines = "a line that stands in every text\n"
+    fates = through("repeats", texts(f"{lines}x\n", f"{lines}y\n"), unit="line")
+    assert [each.text for each in fates if isinstance(each, Document)] == [f"{lines}x\n", "y\n"]
+
+
+def test_near_duplicates_are_dropped_across_shards_and_the_first_says_how_many_it_stands_for() -> None:
+    pytest.importorskip("rensa", reason="rensa is not installed")
+    words = [f"w{i}" for i in range(200)]
+    given = texts(" ".join(words), " ".join(reversed(words)), " ".join([*words[:-1], "other"]), " ".join(words[1:]))
+    first, other, *rest = through("near", given, shards=3)
+    assert isinstance(first, Document)
+    assert first.marks == {"near duplicates": "3"}
+    assert other == given[1]
+    assert rest == [Dropped(reason="near duplicate", detail="of 0")] * 2
+
+
+def test_words_of_a_list_beside_the_recipe_drop_a_text(tmp_path: Path) -> None:
+    (tmp_path / "rude.txt").write_text("heck\ndarn it")
+    fates = through(
+        "words", texts("heck", "checks", "heck, darn it, heck"), folder=tmp_path, lists=["rude.txt"], most=1
+    )
+    assert fates[2] == Dropped(reason="words of rude", detail="2 x heck, 1 x darn it")
+    assert [isinstance(fate, Dropped) for fate in fates] == [False, False, True]
+    with pytest.raises(InputError, match="none"):
+        through("words", [], folder=tmp_path, lists=["none.txt"])
+
+
+def test_a_text_that_quotes_an_evaluation_item_is_dropped_and_too_short_items_are_told(tmp_path: Path) -> None:
+    stem = "What is the name of the ferry that left the harbour late that morning"
+    rows = [{"id": "q7", "question": {"stem": stem, "choices": ["Anna", "Berta"]}}, {"question": {"stem": "Why so?"}}]
+    (tmp_path / "ours.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    quoted = f"Somebody asked: {stem.lower()}? Nobody knew."
+    fates = through("contamination", texts(quoted, stem[:40]), folder=tmp_path, sets=["ours.jsonl"])
+    assert fates[0] == Dropped(reason="contaminated by ours", detail="2 runs of 13 words, the first of item q7")
+    assert isinstance(fates[1], Document)
+    stage = step(data_recipe.Stage(name="contamination", options={"sets": ["ours.jsonl"]}), limits=Limits(),
+                 folder=str(tmp_path)).start()  # fmt: skip
+    assert stage.warnings == ["1 evaluation items have fewer than 13 words and are not looked for"]
+    (tmp_path / "ours.jsonl").write_text('{"a": "too few words"}\n{]\n')
+    with pytest.raises(InputError, match="line 2: not JSON"):
+        through("contamination", [], folder=tmp_path, sets=["ours.jsonl"])
+
+
+def test_a_classifier_keeps_by_bounds_or_by_share_and_marks_domains(tmp_path: Path) -> None:
+    examples = {
+        name: [Text(f"{name}{i}", f"{name} {i} {name} says {i * i}") for i in range(40)] for name in ("sea", "hill")
+    }
+    quality.train(examples).save(tmp_path / "model")
+    given = texts("sea sea", "hill hill", "sea and hill", "sea sea sea says")
+    said = quality.load(tmp_path / "model").probabilities([each.text for each in given])[:, 0]
+
+    def kept(**options: object) -> list[bool]:
+        fates = through("classifier", given, shards=2, folder=tmp_path, model="model", label="sea", **options)
+        return [isinstance(fate, Document) for fate in fates]
+
+    assert kept(least=0.6) == [each >= 0.6 for each in said] != kept(most=0.6)
+    assert kept(share=0.25) == [each == max(said) for each in said]
+    assert kept(share=0.0) == [False] * 4
+    marked = through("domains", given, folder=tmp_path, model="model", least=0.7, keep=["sea", "hill"])
+    assert [fate.marks.get("domain") for fate in marked if isinstance(fate, Document)] == ["sea", "hill", "sea"]
+    assert isinstance(marked[2], Dropped)
+    assert marked[2].reason == "domain other"
+    for wrong in ({"label": "see", "least": 0.5}, {"label": "sea"}, {"label": "sea", "share": 0.1, "most": 0.5}):
+        with pytest.raises(UsageError):
+            through("classifier", [], folder=tmp_path, model="model", **wrong)
 
 
 def test_a_page_becomes_what_is_seen_of_it() -> None:

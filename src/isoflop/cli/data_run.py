@@ -55,7 +55,7 @@ def report_command(folder: Path, output: Output) -> None:
     def page(_: Any) -> Any:
         from isoflop.report import data_page
 
-        return data_page.page(made)
+        return data_page.page(made, pipeline.times(folder))
 
     output.show(payload, lambda printer: _render(printer, payload), page=page)
 

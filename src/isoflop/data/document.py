@@ -2,6 +2,9 @@
 
 from msgspec import Struct
 
+COPIES = ("exact duplicates", "near duplicates")
+"""Marks of a kept document that say how many documents like it came, itself counted in."""
+
 
 class Document(Struct, frozen=True, kw_only=True):
     """One page or text.

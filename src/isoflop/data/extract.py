@@ -45,9 +45,7 @@ class Extracted(Struct, frozen=True, kw_only=True):
     by: str = ""
 
 
-def extract(
-    page: bytes, *, method: Method = "auto", charset: str | None = None, limits: Limits = _LIMITS
-) -> Extracted:
+def extract(page: bytes, *, method: Method = "auto", charset: str | None = None, limits: Limits = _LIMITS) -> Extracted:
     """The main text of `page`, comments of readers left out.
 
     Args:

@@ -4,13 +4,15 @@ OUT/00-read/       kept/*.parquet   what goes on          01-<stage>/, 02-<stage
                    dropped/*.parquet  what does not, with the reason
                    done/*.json      manifests: made from what, sha256 of each file, counts
 OUT/text/          the last stage's shards, ready for `isoflop data tokenize`
-OUT/run.json       recipe, counts, samples: what `isoflop data report` shows;  stamp.json says who made it and when
+OUT/run.json       recipe, counts, samples: what `isoflop data report` shows
+OUT/stamp.json     who made it and when;  times.json: how long each stage took
 """
 
 import fcntl
 import os
 import re
 import shutil
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from itertools import islice
@@ -76,7 +78,7 @@ def run(
     started = [step.start() for step in steps]
     found = [file for source in recipe.sources for file in sources.find(source, folder=recipe.folder)]
     with _claimed(out), engines.crew(engine, workers=workers) as workforce:
-        crew = _Crew(workforce, on_progress)
+        crew = _Crew(workforce, on_progress, [])
         results = [_read(found, recipe, out, crew)]
         for number, (step, stage, key) in enumerate(zip(steps, started, keys, strict=True), 1):
             results.append(_stage(step, stage, key, results[-1], out / f"{number:02d}-{step.name}", crew))
@@ -84,7 +86,7 @@ def run(
             recipe=recipe, key=files.sha256_value([each.shards for each in results]), stages=results,
             warnings=[*_warnings(results), *_said(steps, started)],
         )  # fmt: skip
-        _publish(made, out)
+        _publish(made, out, crew.times)
     if not results[-1].tally.kept.documents:
         raise InputError(f"{out}: no document is left; {_most_dropped(results)}. `isoflop data report {out}` shows why")
     return made
@@ -101,20 +103,63 @@ def load(folder: Path) -> Run:
     return files.read_json(folder / "run.json", Run)
 
 
+class Time(Struct, frozen=True, kw_only=True):
+    """What a stage took when it was last worked on.
+
+    Attributes:
+        folder: of the stage; one that judges the whole corpus has several passes in it.
+        wall_s: from its first task to its last, of which there were `n_tasks` to do.
+        cpu_s: of all workers.
+    """
+
+    folder: str
+    stage: str
+    n_tasks: int
+    wall_s: float
+    cpu_s: float
+
+
+def times(folder: Path) -> list[Time]:
+    """How long the stages of a finished run took; shards that were found done took nothing."""
+    path = folder / "times.json"
+    return files.read_json(path, list[Time]) if path.is_file() else []
+
+
 class _Crew(Struct, frozen=True):
-    """Who does the tasks, and who hears of it."""
+    """Who does the tasks, who hears of it, and how long it took."""
 
     engine: Any
     on_progress: Progress | None
+    times: list[Time]
 
     def do(self, stage: str, tasks: Sequence[Task]) -> list[Manifest]:
         """All of them, in the tasks' order."""
         made: dict[int, Manifest] = {}
-        for number, manifest in self.engine.do(work, tasks):
-            made[number] = manifest
+        start, cpu_s, n_tasks = time.perf_counter(), 0.0, 0
+        for number, done in self.engine.do(work, tasks):
+            made[number] = done.manifest
+            cpu_s, n_tasks = cpu_s + done.cpu_s, n_tasks + (done.cpu_s > 0)
             if self.on_progress:
                 self.on_progress(stage, len(made), len(tasks))
+        self.took(
+            tasks[0].folder.name if tasks else "",
+            stage,
+            n_tasks=n_tasks,
+            wall_s=time.perf_counter() - start,
+            cpu_s=cpu_s,
+        )
         return [made[number] for number in range(len(tasks))]
+
+    def took(self, folder: str, stage: str, *, n_tasks: int, wall_s: float, cpu_s: float) -> None:
+        """Note the time of one pass of a stage."""
+        self.times.append(Time(folder=folder, stage=stage, n_tasks=n_tasks, wall_s=wall_s, cpu_s=cpu_s))
+
+    @contextmanager
+    def leading(self, folder: str, stage: str) -> Iterator[None]:
+        """Time what the leading process does by itself."""
+        start, cpu = time.perf_counter(), time.process_time()
+        yield
+        self.took(folder, stage, n_tasks=1, wall_s=time.perf_counter() - start, cpu_s=time.process_time() - cpu)
 
 
 @contextmanager
@@ -172,7 +217,8 @@ def _stage(
             for name, made_of, each in zip(names, keys, before.shards, strict=True)
         ]
         noted = crew.do(f"{step.name}: notes", notes)
-        judged = _judged(started, notes, noted, [each.n_rows for each in before.shards])
+        with crew.leading(folder.name, f"{step.name}: judged"):
+            judged = _judged(started, notes, noted, [each.n_rows for each in before.shards])
         verdicts = [folder / each.file for each in judged]
         keys = [files.sha256_value([made_of, each.sha256]) for made_of, each in zip(keys, judged, strict=True)]
     tasks = [
@@ -267,7 +313,7 @@ def _most_dropped(results: Sequence[StageResult]) -> str:
     return "dropped: " + ", ".join(f"{n:,} x {reason} ({name})" for n, name, reason in most) if most else "none came in"
 
 
-def _publish(made: Run, out: Path) -> None:
+def _publish(made: Run, out: Path, took: Sequence[Time]) -> None:
     """The last stage's shards under `text/`, no byte of them twice, and what became of all."""
     folders = {each.folder for each in made.stages}
     for old in out.iterdir():
@@ -283,6 +329,9 @@ def _publish(made: Run, out: Path) -> None:
         for old in text.iterdir():
             if old.name not in wanted:
                 old.unlink()
+    before = {(each.folder, each.stage): each for each in times(out)}
+    last_s = [each if each.n_tasks else before.get((each.folder, each.stage), each) for each in took]
+    files.write_json(out / "times.json", last_s)
     files.write_json(out / "stamp.json", stamp.make({"run": made.key}))
     files.write_json(out / "run.json", msgspec.to_builtins(made, str_keys=True))
 

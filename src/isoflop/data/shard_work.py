@@ -4,6 +4,7 @@ A shard is finished when its manifest stands: that is written last, names what t
 the sha256 of every file. Where the key is another one or a byte differs, the shard is made again.
 """
 
+import time
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -90,7 +91,14 @@ class NoteTask(Struct, frozen=True, kw_only=True):
 Task: TypeAlias = ReadTask | StageTask | NoteTask
 
 
-def work(task: Task) -> Manifest:
+class Done(Struct, frozen=True):
+    """A finished task; `cpu_s` is what it took now, 0 where it was found done."""
+
+    manifest: Manifest
+    cpu_s: float
+
+
+def work(task: Task) -> Done:
     """Do a task, or find it done.
 
     Raises:
@@ -99,7 +107,8 @@ def work(task: Task) -> Manifest:
     """
     done = task.folder / ("noted" if isinstance(task, NoteTask) else "done") / f"{task.name}.json"
     if found := finished(done, task.folder, task.key):
-        return found
+        return Done(found, 0.0)
+    start = time.process_time()
     with files.disk(done):
         done.unlink(missing_ok=True)
     match task:
@@ -110,7 +119,7 @@ def work(task: Task) -> Manifest:
         case NoteTask():
             made = _note(task)
     files.write_json(done, made)
-    return made
+    return Done(made, time.process_time() - start)
 
 
 def finished(done: Path, folder: Path, key: str) -> Manifest | None:

@@ -1,28 +1,31 @@
 """The page of a data run: what came in, what each stage dropped and why, samples kept and dropped side by side."""
 
+from collections.abc import Mapping, Sequence
+
 from isoflop import units
-from isoflop.data.pipeline import Run, StageResult
-from isoflop.data.tally import Sample
+from isoflop.data.document import COPIES
+from isoflop.data.pipeline import Run, StageResult, Time
+from isoflop.data.tally import Count, Sample
 from isoflop.report.document import Drawing, fact, grid
 from isoflop.report.figures import data as figures
 from isoflop.report.law_page import Page, Part
-from isoflop.report.markup import Cell, table
+from isoflop.report.markup import Cell, element, escape, paragraph, table
 
 
-def page(run: Run) -> Page:
-    """What the page shows beside the words; equal runs give equal pages but for their stamp."""
+def page(run: Run, times: Sequence[Time] = ()) -> Page:
+    """What the page shows beside the words; equal runs give equal pages but for their stamp and their times."""
     first, last = run.stages[0].tally, run.stages[-1].tally
-    share = last.kept.documents / first.came.documents if first.came.documents else 0.0
+    documents = last.kept.documents / first.came.documents if first.came.documents else 0.0
+    kept_bytes = last.kept.bytes / first.came.bytes if first.came.bytes else 0.0
     answers = [
         fact("Came in", f"{first.came.documents:,}", f"documents, {units.show(first.came.bytes, 'bytes')}"),
         fact("Go on", f"{last.kept.documents:,}", f"documents, {units.show(last.kept.bytes, 'bytes')}"),
-        fact("Share kept", f"{share:.1%}", "of documents"),
+        fact("Share kept", f"{documents:.1%}", f"of documents, {kept_bytes:.1%} of bytes"),
     ]
-    parts = [_flow(run), _reasons(run), *(_samples(stage) for stage in run.stages if stage.tally.dropped)]
-    if marks := _marks(run):
-        parts.insert(2, marks)
+    parts = [_flow(run), _reasons(run), _sources(run), _duplicates(run), _marks(run), _times(run, times)]
+    samples = [_samples(stage) for stage in run.stages if stage.tally.dropped]
     title = f"{first.came.documents:,} documents came, {last.kept.documents:,} go on"
-    return Page(title=title, lead=_lead(run), answers=answers, parts=parts)
+    return Page(title=title, lead=_lead(run), answers=answers, parts=[*filter(None, parts), *samples])
 
 
 def _lead(run: Run) -> str:
@@ -85,33 +88,109 @@ def _reasons(run: Run) -> Part:
     )
 
 
-def _marks(run: Run) -> Part | None:
-    found = sorted(run.stages[-1].tally.marks.items())
+def _sources(run: Run) -> Part | None:
+    """A row a source, where there are several."""
+    came, kept = run.stages[0].tally.sources, run.stages[-1].tally.sources
+    if len(came) < 2:
+        return None
+    rows = [
+        [
+            Cell(text=name), Cell(text=f"{passed.came.documents:,}", order=passed.came.documents),
+            Cell(text=f"{n.documents:,}", order=n.documents), Cell(text=units.show(passed.came.bytes, "bytes"),
+                                                                   order=passed.came.bytes),
+            Cell(text=units.show(n.bytes, "bytes"), order=n.bytes),
+            Cell(text=f"{n.bytes / passed.came.bytes:.1%}" if passed.came.bytes else "–"),
+        ]
+        for name, passed in sorted(came.items())
+        for n in [kept[name].kept if name in kept else Count()]
+    ]  # fmt: skip
+    columns = ["source", "documents", "go on", "bytes", "go on", "of bytes"]
+    return Part(name="sources", title="Where it came from", tables=table("Sources", columns, rows, sortable=True))
+
+
+def _duplicates(run: Run) -> Part | None:
+    """How many documents those that stayed stand for, and the largest groups."""
+    last = run.stages[-1].tally
+    found = [(mark, last.marks[mark]) for mark in COPIES if last.marks.get(mark)]
+    if not found:
+        return None
     drawings = [
         Drawing(
-            name=f"mark-{name}", title=name, said=f"Kept documents by {name}.", chart=figures.shares(name, values),
-            caption="Kept documents by value, the commonest first.",
+            name=mark.replace(" ", "-"), title=mark.capitalize(),
+            said=f"{sum(counts.values()):,} documents stand for {_stand_for(counts):,}.",
+            chart=figures.group_sizes(counts),
+            caption=f"{sum(counts.values()):,} documents that stayed, by how many like them came, themselves counted "
+            "in. All others came once.",
+        )
+        for mark, counts in found
+    ]  # fmt: skip
+    rows = [
+        [Cell(text=each.id), Cell(text=mark), Cell(text=f"{each.documents:,}", order=each.documents),
+         Cell(text=_beginning(each.text))]
+        for mark, _ in found for each in last.copies.get(mark, [])
+    ]  # fmt: skip
+    largest = table("The largest groups, by the one that stayed", ["document", "", "came", "begins"], rows)
+    return Part(name="duplicates", title="Duplicates", charts=[drawings], tables=largest)
+
+
+def _stand_for(counts: Mapping[str, int]) -> int:
+    return sum(int(value) * n for value, n in counts.items() if value.isdecimal())
+
+
+def _marks(run: Run) -> Part | None:
+    found = [(name, values) for name, values in sorted(run.stages[-1].tally.marks.items()) if name not in COPIES]
+    drawings = [
+        Drawing(
+            name=f"mark-{name}", title=name.capitalize(),
+            said="; ".join(f"{value or 'none'}: {n:,}" for value, n in list(values.items())[:20]),
+            chart=figures.shares(name, values), caption="Documents that go on, the commonest first.",
         )
         for name, values in found
     ]  # fmt: skip
-    return Part(name="marks", title="What the documents are", charts=drawings) if drawings else None
+    return Part(name="marks", title="What the documents are", charts=[drawings]) if drawings else None
+
+
+def _times(run: Run, times: Sequence[Time]) -> Part | None:
+    """Seconds and MB/s of each stage: bytes that came over the processors' seconds of all its passes."""
+    if not times:
+        return None
+    rows = []
+    for number, each in enumerate(run.stages):
+        own = [time for time in times if time.folder == each.folder]
+        wall_s, cpu_s = sum(time.wall_s for time in own), sum(time.cpu_s for time in own)
+        rate = each.tally.came.bytes / 1e6 / cpu_s if cpu_s else 0.0
+        rows.append([
+            Cell(text=f"{number + 1}. {each.name}"), Cell(text=f"{wall_s:,.1f}", order=wall_s),
+            Cell(text=f"{cpu_s:,.1f}", order=cpu_s), Cell(text=f"{rate:,.1f}", order=rate),
+        ])  # fmt: skip
+    columns = ["stage", "seconds", "processor seconds", "MB/s of a core"]
+    text = "As each stage was last worked on; one that went on from shards already done shows the rest only."
+    return Part(name="times", title="What it took", text=text, tables=table("Times", columns, rows, sortable=True))
 
 
 def _samples(stage: StageResult) -> Part:
     """A few kept beside a few of each reason, chosen by a hash of their ids."""
     shown = stage.tally.samples
-    kept = [[Cell(text=each.id), Cell(text=_beginning(each))] for each in shown.get("", [])]
+    kept = [_card(each) for each in shown.get("", [])]
     dropped = [
-        [Cell(text=each.id), Cell(text=f"{reason}{f': {each.detail}' if each.detail else ''}"),
-         Cell(text=_beginning(each))]
+        _card(each, f"{reason}{f': {each.detail}' if each.detail else ''}")
         for reason, samples in sorted(shown.items()) if reason for each in samples
     ]  # fmt: skip
-    left = table(f"Kept by {stage.name}", ["document", "begins"], kept)
-    right = table(f"Dropped by {stage.name}", ["document", "why", "begins"], dropped)
-    return Part(name=f"samples-{stage.folder}", title=f"Samples: {stage.name}", tables=grid(left, right))
+    sides = [
+        element("div", element("h3", escape(f"{title} by {stage.name}")) + "".join(cards), class_="samples")
+        for title, cards in (("Kept", kept or [paragraph("None.")]), ("Dropped", dropped))
+    ]
+    return Part(name=f"samples-{stage.folder}", title=f"Samples: {stage.name}", tables=grid(*sides))
 
 
-def _beginning(sample: Sample) -> str:
+def _card(sample: Sample, why: str = "") -> str:
+    """One document: its name, why it went, how it begins."""
+    said = paragraph(why, class_="why") if why else ""
+    name = f"{sample.id} ({sample.source})" if sample.source else sample.id
+    return element("article", paragraph(name, class_="id") + said + paragraph(_beginning(sample.text)))
+
+
+def _beginning(text: str) -> str:
     """The first words on one line."""
-    words = " ".join(sample.text.split())
+    words = " ".join(text.split())
     return words if len(words) <= 240 else f"{words[:240]}…"

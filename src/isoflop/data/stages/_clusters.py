@@ -21,11 +21,13 @@ class FirstOfEach(Struct, frozen=True):
 
     Attributes:
         keys: what two documents must share.
-        name: the reason, and the mark under which the one that stays says how many it stands for.
+        reason: of those that go.
+        mark: one of `COPIES`, under which the one that stays says how many came.
     """
 
     keys: Keys
-    name: str
+    reason: str
+    mark: str
 
     def note(self, documents: Iterable[Document], path: Path) -> Sequence[Path]:
         """The table of a shard."""
@@ -45,8 +47,8 @@ class FirstOfEach(Struct, frozen=True):
         """Drop what another one stands for."""
         said = verdict[1:].decode()
         if verdict.startswith(_DROPPED):
-            return Dropped(reason=self.name, detail=f"of {said}")
-        return replace(document, marks={**document.marks, f"{self.name}s": said}) if verdict else document
+            return Dropped(reason=self.reason, detail=f"of {said}")
+        return replace(document, marks={**document.marks, self.mark: said}) if verdict else document
 
 
 def _text(document: Document) -> Text:

@@ -3,6 +3,7 @@
 from msgspec import Struct
 
 from isoflop.data.dedup import Documents
+from isoflop.data.document import COPIES
 from isoflop.data.stages._clusters import FirstOfEach
 from isoflop.specs.data_recipe import Limits
 
@@ -17,4 +18,4 @@ class Options(Struct, frozen=True, kw_only=True):
 
 def start(options: Options, limits: Limits) -> FirstOfEach:
     """Exact deduplication of documents."""
-    return FirstOfEach(Documents(loose=options.loose), "exact duplicate")
+    return FirstOfEach(Documents(loose=options.loose), "exact duplicate", COPIES[0])

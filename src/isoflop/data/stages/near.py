@@ -5,6 +5,7 @@ stays.
 from msgspec import Struct
 
 from isoflop.data.dedup_minhash import BANDS, ROWS, RUN_WORDS, MinHash
+from isoflop.data.document import COPIES
 from isoflop.data.stages._clusters import FirstOfEach
 from isoflop.specs.data_recipe import Limits
 
@@ -32,4 +33,4 @@ def start(options: Options, limits: Limits) -> FirstOfEach:
         ModuleNotFoundError: rensa is not installed (the extra `web`).
     """
     keys = MinHash(bands=options.bands, rows=options.rows, run_words=options.run_words, seed=options.seed)
-    return FirstOfEach(keys, "near duplicate")
+    return FirstOfEach(keys, "near duplicate", COPIES[1])
