@@ -16,7 +16,7 @@ from tests.data.archives import bomb, packed, page, record, served
 from isoflop.data.document import Document, Refused
 from isoflop.data.http import HttpError, response
 from isoflop.data.readers import read
-from isoflop.data.sources import find
+from isoflop.data.source_files import find
 from isoflop.data.unpack import DamagedError, blocks, lines
 from isoflop.errors import InputError
 from isoflop.specs.data_recipe import Limits, Source

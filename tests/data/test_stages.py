@@ -124,7 +124,7 @@ def test_a_text_that_quotes_an_evaluation_item_is_dropped_and_too_short_items_ar
     assert isinstance(fates[1], Document)
     stage = step(data_recipe.Stage(name="contamination", options={"sets": ["ours.jsonl"]}), limits=Limits(),
                  folder=str(tmp_path)).start()  # fmt: skip
-    assert stage.warnings == ["1 evaluation items have fewer than 13 words and are not looked for"]
+    assert vars(stage)["warnings"] == ["1 evaluation items have fewer than 13 words and are not looked for"]
     (tmp_path / "ours.jsonl").write_text('{"a": "too few words"}\n{]\n')
     with pytest.raises(InputError, match="line 2: not JSON"):
         through("contamination", [], folder=tmp_path, sets=["ours.jsonl"])

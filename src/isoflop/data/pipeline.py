@@ -23,9 +23,9 @@ import msgspec
 from msgspec import Struct
 
 from isoflop import files, stamp
-from isoflop.data import engines, sources, stages, table, tally
+from isoflop.data import engines, source_files, stages, table, tally
 from isoflop.data.shard_work import Manifest, NoteTask, ReadTask, Shard, StageTask, Task, finished, shard, work
-from isoflop.data.sources import File
+from isoflop.data.source_files import File
 from isoflop.data.stages import Corpus, PerDocument, Step
 from isoflop.errors import InputError, ResourceError, UsageError
 from isoflop.specs.data_recipe import DataRecipe
@@ -76,7 +76,7 @@ def run(
     keys = [stages.key(step) for step in steps]
     # Started here once, so that a wrong option or a missing package is told before hours of work, not after.
     started = [step.start() for step in steps]
-    found = [file for source in recipe.sources for file in sources.find(source, folder=recipe.folder)]
+    found = [file for source in recipe.sources for file in source_files.find(source, folder=recipe.folder)]
     with _claimed(out), engines.crew(engine, workers=workers) as workforce:
         crew = _Crew(workforce, on_progress, [])
         results = [_read(found, recipe, out, crew)]

@@ -10,7 +10,7 @@ from isoflop.data import warc
 from isoflop.data.document import Document, Dropped, Refused
 from isoflop.data.http import HttpError, Response, response
 from isoflop.data.read import parts
-from isoflop.data.sources import File, open_file
+from isoflop.data.source_files import File, open_file
 from isoflop.data.unpack import DamagedError, blocks, lines, whole
 from isoflop.specs.data_recipe import Limits
 

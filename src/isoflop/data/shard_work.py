@@ -17,7 +17,7 @@ from isoflop import files
 from isoflop.data import table, tally
 from isoflop.data.document import Document, Dropped, Refused, size
 from isoflop.data.readers import Item, read
-from isoflop.data.sources import File
+from isoflop.data.source_files import File
 from isoflop.data.stages import Corpus, Fate, Step
 from isoflop.errors import InputError, IsoflopError
 from isoflop.specs.data_recipe import Limits
