@@ -23,7 +23,7 @@ def run_command(recipe: Path, out: Path, workers: int | None, engine: str, outpu
 
     Reads WARC, HTML, text, JSON Lines and Parquet, and leaves Parquet shards under OUT/text for `isoflop data
     tokenize`. What is dropped lies beside what is kept, with its reason. Stopped or killed, the same command goes on;
-    the bytes are the same for any number of workers.
+    the bytes are the same for any number of workers, e.g. `isoflop data run recipe.toml --out corpus --workers 2`.
     """
     from isoflop.data import pipeline
     from isoflop.specs import data_recipe
@@ -46,7 +46,10 @@ def run_command(recipe: Path, out: Path, workers: int | None, engine: str, outpu
 @click.argument("folder", type=click.Path(path_type=Path))
 @output_options("data.report")
 def report_command(folder: Path, output: Output) -> None:
-    """What came in, what each stage dropped and why; with --html as a page with charts and samples."""
+    """What came in, what each stage dropped and why; with --html as a page with charts and samples.
+
+    E.g. `isoflop data report corpus --html corpus.html`.
+    """
     from isoflop.data import pipeline
 
     made = pipeline.load(folder)
@@ -102,6 +105,15 @@ def _payload(made: "Run", folder: Path) -> dict[str, Any]:
         "n_documents": last.kept.documents,
         "n_bytes": last.kept.bytes,
         "content_sha256": made.key,
+        "sources": {
+            name: {
+                "n_documents_in": passed.came.documents,
+                "n_bytes_in": passed.came.bytes,
+                "n_documents": last.sources[name].kept.documents if name in last.sources else 0,
+                "n_bytes": last.sources[name].kept.bytes if name in last.sources else 0,
+            }
+            for name, passed in sorted(first.sources.items())
+        },
         "stages": stages,
         "warnings": made.warnings,
     }

@@ -208,12 +208,13 @@ def _stage(
 ) -> StageResult:
     came = folder.parent / before.folder
     names = [Path(each.file).stem for each in before.shards]
-    keys = [files.sha256_value([key, each.sha256]) for each in before.shards]
+    stage_key = files.sha256_value(key)
+    keys = [files.sha256_value([stage_key, each.sha256]) for each in before.shards]
     verdicts: list[Path | None] = [None] * len(names)
     noted: list[Manifest] = []
     if isinstance(started, Corpus):
         notes = [
-            NoteTask(folder=folder, name=name, key=made_of, step=step, shard=came / each.file)
+            NoteTask(folder=folder, name=name, key=made_of, stage_key=stage_key, step=step, shard=came / each.file)
             for name, made_of, each in zip(names, keys, before.shards, strict=True)
         ]
         noted = crew.do(f"{step.name}: notes", notes)
@@ -222,7 +223,15 @@ def _stage(
         verdicts = [folder / each.file for each in judged]
         keys = [files.sha256_value([made_of, each.sha256]) for made_of, each in zip(keys, judged, strict=True)]
     tasks = [
-        StageTask(folder=folder, name=name, key=made_of, step=step, shard=came / each.file, verdicts=verdict)
+        StageTask(
+            folder=folder,
+            name=name,
+            key=made_of,
+            stage_key=stage_key,
+            step=step,
+            shard=came / each.file,
+            verdicts=verdict,
+        )
         for name, made_of, each, verdict in zip(names, keys, before.shards, verdicts, strict=True)
     ]
     return _result(step.name, folder, crew.do(step.name, tasks), names, noted)

@@ -18,7 +18,7 @@ from isoflop.data import table, tally
 from isoflop.data.document import Document, Dropped, Refused, size
 from isoflop.data.readers import Item, read
 from isoflop.data.source_files import File
-from isoflop.data.stages import Corpus, Fate, Step
+from isoflop.data.stages import Corpus, Fate, PerDocument, Step
 from isoflop.errors import InputError, IsoflopError
 from isoflop.specs.data_recipe import Limits
 
@@ -61,6 +61,7 @@ class StageTask(Struct, frozen=True, kw_only=True):
     """Take a shard through a stage.
 
     Attributes:
+        stage_key: sha256 of all that the stage is, whatever the shard.
         shard: the stage before's.
         verdicts: of a stage that judges the whole corpus, second pass.
     """
@@ -68,6 +69,7 @@ class StageTask(Struct, frozen=True, kw_only=True):
     folder: Path
     name: str
     key: str
+    stage_key: str
     step: Step
     shard: Path
     verdicts: Path | None = None
@@ -79,6 +81,7 @@ class NoteTask(Struct, frozen=True, kw_only=True):
     folder: Path
     name: str
     key: str
+    stage_key: str
     step: Step
     shard: Path
 
@@ -197,7 +200,7 @@ def _stage(task: StageTask) -> Manifest:
 
 
 def _fates(task: StageTask) -> Iterable[tuple[Document, Fate]]:
-    started = task.step.start()
+    started = _started(task)
     if not isinstance(started, Corpus):
         for document in table.documents(task.shard):
             yield document, _guarded(task.step, started, document)
@@ -207,6 +210,17 @@ def _fates(task: StageTask) -> Iterable[tuple[Document, Fate]]:
     verdicts = table.rows(task.verdicts)
     for document, row in zip(table.documents(task.shard), verdicts, strict=True):
         yield document, _guarded(task.step, started.apply, document, row["verdict"])
+
+
+_READY: dict[str, PerDocument | Corpus] = {}
+"""The stage this process last worked on: its models are read once, not once a shard."""
+
+
+def _started(task: StageTask | NoteTask) -> PerDocument | Corpus:
+    if task.stage_key not in _READY:
+        _READY.clear()
+        _READY[task.stage_key] = task.step.start()
+    return _READY[task.stage_key]
 
 
 def _guarded(step: Step, judge: Any, document: Document, *more: bytes) -> Fate:
@@ -234,7 +248,7 @@ def _torn(text: str) -> bool:
 
 
 def _note(task: NoteTask) -> Manifest:
-    started = task.step.start()
+    started = _started(task)
     if not isinstance(started, Corpus):
         raise TypeError(f"stage {task.step.name} judges each document for itself: it has no notes")
     written = started.note(table.documents(task.shard), task.notes)

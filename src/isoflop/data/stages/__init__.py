@@ -4,7 +4,8 @@ A stage's file holds
 
     class Options(Struct, ...)      what a recipe may set; frozen, keyword-only, each with its default where one fits
     VERSION                         an integer, raised when the same input gives other output
-    def start(options, limits)      -> `PerDocument`, a function document -> document or Dropped, made once a shard
+    def start(options, limits)      -> `PerDocument`, a function document -> document or Dropped that keeps nothing of
+                                       one document for another
                                        or -> `Corpus`, where a document's fate hangs on all others
 
 and, where they matter,

@@ -5,6 +5,7 @@ With `least` or `most` each document is judged for itself; with `share` the best
 """
 
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +16,7 @@ from isoflop.data.quality import Classifier, load
 from isoflop.data.shingles import batches
 from isoflop.data.stages import Corpus, Fate, PerDocument
 from isoflop.errors import UsageError
+from isoflop.files import disk
 from isoflop.specs.data_recipe import Limits
 
 VERSION = 1
@@ -71,17 +73,17 @@ class BestShare(_Judge):
 
     def note(self, documents: Iterable[Document], path: Path) -> Sequence[Path]:
         """8 bytes a document."""
-        file = path.with_name(f"{path.name}.probabilities.bin")
-        file.parent.mkdir(parents=True, exist_ok=True)
-        with file.open("wb") as out:
-            for batch in batches(documents, lambda document: len(document.text), most=_BATCH_CHARS):
-                out.write(np.array(self.probabilities([each.text for each in batch]), _SCORE).tobytes())
+        file = _beside(path)
+        with disk(file), ExitStack() as stack:
+            file.parent.mkdir(parents=True, exist_ok=True)
+            out = stack.enter_context(file.open("wb"))
+            for batch in batches((document.text for document in documents), len, most=_BATCH_CHARS):
+                out.write(np.array(self.probabilities(batch), _SCORE).tobytes())
         return [file]
 
     def judge(self, notes: Sequence[Path], scratch: Path) -> Iterator[bytes]:
         """For one that goes, its probability and the least of those that stay."""
-        parts = [np.fromfile(path.with_name(f"{path.name}.probabilities.bin"), _SCORE) for path in notes]
-        each = np.concatenate(parts)
+        each = np.concatenate([np.fromfile(_beside(path), _SCORE) for path in notes])
         kept = round((self.options.share or 0) * len(each))
         bound = np.partition(each, len(each) - kept)[len(each) - kept] if kept else np.inf
         for probability in each:
@@ -93,6 +95,10 @@ class BestShare(_Judge):
             return document
         probability, bound = np.frombuffer(verdict, _SCORE)
         return self.dropped("not among the best", float(probability), f"the best begin at {bound:.3f}")
+
+
+def _beside(path: Path) -> Path:
+    return path.with_name(f"{path.name}.probabilities.bin")
 
 
 def start(options: Options, limits: Limits) -> PerDocument | Corpus:
