@@ -42,9 +42,8 @@ def train(examples: tuple[str, ...], out: Path, penalty: float | None, output: O
     if out.exists() and not (out / quality.HEADER).is_file() and (not out.is_dir() or any(out.iterdir())):
         raise UsageError(f"{out}: holds other files; name a new folder")
     given = {label: chain.from_iterable(map(documents, each)) for label, each in paths.items()}
-    made = quality.train(given, penalty=penalty or quality.PENALTY)
-    made.save(out)
-    _show(made, out, output)
+    quality.train(given, penalty=penalty or quality.PENALTY).save(out)
+    _show(quality.load(out), out, output)
 
 
 @classifier.command("report")

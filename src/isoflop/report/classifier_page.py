@@ -4,7 +4,7 @@ from isoflop.data.quality_report import LabelReport, QualityReport, Sample
 from isoflop.report.document import Drawing, fact, grid
 from isoflop.report.figures import classifier as figures
 from isoflop.report.law_page import Page, Part
-from isoflop.report.markup import Cell, table
+from isoflop.report.markup import Cell, element, escape, paragraph, table
 
 
 def page(report: QualityReport) -> Page:
@@ -51,6 +51,8 @@ def _label(name: str, label: LabelReport) -> Part:
 
 
 def _samples(title: str, samples: list[Sample]) -> str:
+    if not samples:
+        return element("div", element("h3", escape(title)) + paragraph("None."))
     rows = [
         [Cell(text=each.id), Cell(text=each.label), Cell(text=f"{each.probability:.2f}", order=each.probability),
          Cell(text=" ".join(each.text.split()))]
