@@ -33,7 +33,7 @@ def test_what_was_trained_is_told_with_its_calibration_and_read_again(
     assert 0 <= sea["calibration_error"] < 0.2
     again = here("data", "classifier", "report", out, "--json")
     assert {**again.json, "schema": ""} == {**done.json, "schema": ""}
-    assert "a least probability keeps" in here("data", "classifier", "report", out).out
+    assert "What a least probability of sea keeps" in here("data", "classifier", "report", out).out
 
 
 def test_its_page_needs_no_network(here: Here, examples: list[str], tmp_path: Path) -> None:

@@ -17,7 +17,10 @@ PROGRAM = """
 import os, signal, sys
 from pathlib import Path
 from isoflop.data import pipeline
+from isoflop.errors import ResourceError
 from isoflop.specs.data_recipe import load
+
+NO_CLUSTER = "no cluster:"
 
 def parent(pid):
     return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
@@ -37,7 +40,10 @@ def kill_one(stage, done, total):
         killed.append(next(ours()))
         os.kill(killed[0], signal.SIGKILL)
 
-pipeline.run(load(Path(sys.argv[1])), Path(sys.argv[2]), workers=2, engine="ray", on_progress=kill_one)
+try:
+    pipeline.run(load(Path(sys.argv[1])), Path(sys.argv[2]), workers=2, engine="ray", on_progress=kill_one)
+except ResourceError as error:
+    sys.exit(f"{NO_CLUSTER} {error}" if not killed else error)
 print(len(killed))
 """
 
@@ -57,6 +63,8 @@ def test_a_local_cluster_of_two_with_one_killed_writes_the_bytes_of_one_process(
     pipeline.run(load(recipe), tmp_path / "one")
     command = [sys.executable, "-c", PROGRAM, str(recipe), str(tmp_path / "two")]
     done = subprocess.run(command, capture_output=True, text=True)
+    if "no cluster: Ray did not start" in done.stderr:
+        pytest.skip("Ray does not start on this machine now")
     assert done.returncode == 0, done.stderr
     assert done.stdout.endswith("1\n")  # Ray itself tells of the loss before
     assert shards(tmp_path / "one") == shards(tmp_path / "two")

@@ -97,8 +97,10 @@ def _render(printer: Printer, payload: dict[str, Any]) -> None:
          f"{each['calibration_noise']:.3f}"]
         for name, each in payload["labels"].items()
     ]  # fmt: skip
+    right = f"{payload['accuracy']:.1%} right of {payload['n_judged']:,} documents held out"
+    printer.line(f"{payload['folder']}: {right}", style="bold")
     printer.table(
-        f"{payload['folder']}: {payload['accuracy']:.1%} right of {payload['n_judged']:,} documents held out",
+        "",
         ["label", "documents", "AUC", "Brier", "calibration error", "by luck alone"],
         rows,
     )
@@ -108,7 +110,8 @@ def _render(printer: Printer, payload: dict[str, Any]) -> None:
             [f"{each['threshold']:g}", *(f"{each['kept'][label]:.1%}" for label in names)]
             for each in payload["labels"][name]["keeps"]
         ]
-        printer.table(f"{name}: a least probability keeps", ["least", *(f"of {each}" for each in names)], kept)
+        printer.line(f"What a least probability of {name} keeps", style="bold")
+        printer.table("", ["least", *(f"of {each}" for each in names)], kept)
     for name in names:
         for what, verdict in (
             ("wrongly_dropped", "dropped, though it is"),

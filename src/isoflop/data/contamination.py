@@ -33,7 +33,6 @@ _HASH = np.dtype("<u8")
 _BYTES_A_RUN = 24
 _TOKEN_KEY = np.uint64(0x2545F4914F6CDD1D)
 _CHUNK_TOKENS = 1 << 22
-_BATCH_CHARS = 1 << 21
 
 Kind: TypeAlias = Literal["words", "tokens"]
 Verdict: TypeAlias = Literal["clean", "contaminated", "too short"]
@@ -208,7 +207,7 @@ def index_text(
 ) -> Index:
     """Index the runs of words of a text, in one pass."""
     with IndexWriter(folder, kind="words", n=n, source=source, memory_bytes=memory_bytes) as writer:
-        for batch in batches((document.text for document in documents), len, most=_BATCH_CHARS):
+        for batch in batches((document.text for document in documents), len):
             writer.add_texts(batch)
     return Index(folder)
 

@@ -25,7 +25,6 @@ from isoflop.data.shingles import Hashes, Places, batches
 from isoflop.errors import InputError
 from isoflop.files import disk, read_json, write_json
 
-BATCH_CHARS = 1 << 22
 _PARTS = ("keys.bin", "ends.bin", "ids.bin", "id-ends.bin")
 _HEADER = "table.json"
 _NUMBER = np.dtype("<u8")
@@ -111,7 +110,7 @@ class Table:
 
 
 def write_table(path: Path, documents: Iterable[Document], keys: Keys) -> Table:
-    """Write the table of one shard, in batches of about BATCH_CHARS, of which one is held.
+    """Write the table of one shard, a batch at a time.
 
     Args:
         path: the table's files are this path with suffixes.
@@ -124,7 +123,7 @@ def write_table(path: Path, documents: Iterable[Document], keys: Keys) -> Table:
         path.parent.mkdir(parents=True, exist_ok=True)
         _beside(path, _HEADER).unlink(missing_ok=True)
         out = {part: stack.enter_context(_beside(path, part).open("wb")) for part in _PARTS}
-        for batch in batches(documents, lambda document: len(document.text), most=BATCH_CHARS):
+        for batch in batches(documents, lambda document: len(document.text)):
             found, ends = keys.keys([document.text for document in batch])
             ids = [document.id.encode("utf-8", "backslashreplace") for document in batch]
             id_ends = np.cumsum([len(each) for each in ids])

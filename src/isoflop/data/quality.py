@@ -34,7 +34,6 @@ LEAST_DOCUMENTS = 10
 # Between 1e-4 and 1e-3 held-out areas differ by less than .01 on pages of 30 and 100 words; at 1e-5 it learns by heart.
 PENALTY = 3e-4
 _HELD_OUT = 0.4
-_BATCH_CHARS = 1 << 21
 
 
 class ClassifierHeader(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -87,10 +86,7 @@ class Classifier:
         Raises:
             UsageError: a prior that does not name every label, or is not positive.
         """
-        scored = [
-            _document_scores(batch, self.weights, np.array(self.header.bias))
-            for batch in batches(texts, len, most=_BATCH_CHARS)
-        ]
+        scored = [_document_scores(batch, self.weights, np.array(self.header.bias)) for batch in batches(texts, len)]
         scores = np.concatenate([np.empty((0, len(self.labels))), *(scores for scores, _ in scored)])
         lengths = np.concatenate([np.empty(0), *(lengths for _, lengths in scored)])
         logits = solver.calibrated(
@@ -161,10 +157,7 @@ def train(examples: Mapping[str, Iterable[Document]], *, penalty: float = PENALT
             parts[part] += [(document, number) for document in documents]
     weights, bias = _fit([d.text for d, _ in parts["train"]], _numbers(parts["train"]), len(labels), penalty)
     held = _numbers(parts["calibrate"])
-    scored = [
-        _document_scores(batch, weights, bias)
-        for batch in batches((d.text for d, _ in parts["calibrate"]), len, most=_BATCH_CHARS)
-    ]
+    scored = [_document_scores(batch, weights, bias) for batch in batches((d.text for d, _ in parts["calibrate"]), len)]
     scores, lengths = (np.concatenate([found[part] for found in scored]) for part in (0, 1))
     scale, growth, offsets = solver.calibration(scores, lengths, held)
     shares = np.bincount(held, minlength=len(labels)) / len(held)
@@ -203,9 +196,9 @@ def _fit(
     texts: Sequence[str], labels: npt.NDArray[np.int64], n_labels: int, penalty: float
 ) -> tuple[npt.NDArray[np.float32], Array]:
     """Softmax regression on passages, every label of the same weight."""
-    found = [passages(batch, most=MOST_PASSAGES) for batch in batches(texts, len, most=_BATCH_CHARS)]
+    found = [passages(batch, most=MOST_PASSAGES) for batch in batches(texts, len)]
     features = stacked([part for part, _ in found])
-    n_texts = np.cumsum([0, *(len(batch) for batch in batches(texts, len, most=_BATCH_CHARS))])
+    n_texts = np.cumsum([0, *(len(batch) for batch in batches(texts, len))])
     target = labels[np.concatenate([owner + first for (_, owner), first in zip(found, n_texts, strict=False)])]
     counts = np.bincount(target, minlength=n_labels)
     each = 1 / (n_labels * counts[target])

@@ -25,6 +25,7 @@ T = TypeVar("T")
 
 # Arrays of 2 MB stay in the cache of one core. A word longer than a piece is cut there.
 PIECE_CHARS = 1 << 18
+BATCH_CHARS = 1 << 21  # of texts hashed at once: some 100 MB of arrays
 _POINTS = 0x110000
 _NAMED_POINTS = 0x20000  # Above lie Han ideographs, then nothing that a text is made of.
 _HAN_END = 0x40000
@@ -93,7 +94,7 @@ def runs(hashes: Hashes, ends: Places, *, n: int) -> tuple[Hashes, Places]:
     return mixed(rolled[within[:total]], _RUN_KEY + np.uint64(n)), run_ends
 
 
-def batches(items: Iterable[T], size: Callable[[T], int], *, most: int) -> Iterator[list[T]]:
+def batches(items: Iterable[T], size: Callable[[T], int], *, most: int = BATCH_CHARS) -> Iterator[list[T]]:
     """Groups of items that end as soon as their sizes reach `most`: what is hashed at once."""
     batch: list[T] = []
     total = 0

@@ -4,6 +4,8 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, TypeVar
 
+from isoflop.errors import ResourceError
+
 Task = TypeVar("Task")
 Result = TypeVar("Result")
 _TRIES = 5  # of one task whose worker was lost
@@ -35,12 +37,22 @@ class Cluster:
 
 @contextmanager
 def crew(workers: int) -> Iterator[Cluster]:
-    """The cluster that is up already, or one of this machine for the length of a run."""
+    """The cluster that is up already, or one of this machine for the length of a run.
+
+    Raises:
+        ResourceError: none is up, and none can be started.
+    """
     import ray
 
     ours = not ray.is_initialized()
     if ours:
-        ray.init(num_cpus=workers, include_dashboard=False, log_to_driver=False)
+        try:
+            ray.init(num_cpus=workers, include_dashboard=False, log_to_driver=False)
+        except Exception as error:  # Ray raises nothing narrower where a busy machine is too slow for its start.
+            said = str(error).partition(". ")[0]
+            raise ResourceError(
+                f"Ray did not start here ({said}); start a cluster with `ray start --head`, or take --engine local"
+            ) from error
     try:
         yield Cluster(workers)
     finally:

@@ -21,7 +21,6 @@ from isoflop.specs.data_recipe import Limits
 
 VERSION = 1
 PATHS = ("model",)
-_BATCH_CHARS = 1 << 21
 _SCORE = np.dtype("<f8")
 
 
@@ -77,7 +76,7 @@ class BestShare(_Judge):
         with disk(file), ExitStack() as stack:
             file.parent.mkdir(parents=True, exist_ok=True)
             out = stack.enter_context(file.open("wb"))
-            for batch in batches((document.text for document in documents), len, most=_BATCH_CHARS):
+            for batch in batches((document.text for document in documents), len):
                 out.write(np.array(self.probabilities(batch), _SCORE).tobytes())
         return [file]
 
