@@ -1,5 +1,8 @@
-"""Tasks of a Ray cluster that sees the output folder; one is started here where none is running."""
+"""Tasks of a Ray cluster that sees the output folder: that of $RAY_ADDRESS ("auto": the one this node is part of), else
+one that is started here for the length of the run.
+"""
 
+import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, TypeVar
@@ -9,6 +12,7 @@ from isoflop.errors import ResourceError
 Task = TypeVar("Task")
 Result = TypeVar("Result")
 _TRIES = 5  # of one task whose worker was lost
+_STORE_BYTES = 100_000_000  # what tasks hand over are files; Ray would take a third of the memory
 
 
 class Cluster:
@@ -37,24 +41,32 @@ class Cluster:
 
 @contextmanager
 def crew(workers: int) -> Iterator[Cluster]:
-    """The cluster that is up already, or one of this machine for the length of a run.
+    """The cluster this process is in, the one of $RAY_ADDRESS, or one of this machine for the length of a run.
 
     Raises:
-        ResourceError: none is up, and none can be started.
+        ResourceError: the one named is not there, or none can be started.
     """
+    # Read when Ray is imported: nobody is told that this was run.
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     import ray
 
     ours = not ray.is_initialized()
     if ours:
-        try:
-            ray.init(num_cpus=workers, include_dashboard=False, log_to_driver=False)
-        except Exception as error:  # Ray raises nothing narrower where a busy machine is too slow for its start.
-            said = str(error).partition(". ")[0]
-            raise ResourceError(
-                f"Ray did not start here ({said}); start a cluster with `ray start --head`, or take --engine local"
-            ) from error
+        _join(ray, os.environ.get("RAY_ADDRESS"), workers)
     try:
         yield Cluster(workers)
     finally:
         if ours:
             ray.shutdown()
+
+
+def _join(ray: Any, address: str | None, workers: int) -> None:
+    own = {"num_cpus": workers, "include_dashboard": False, "object_store_memory": _STORE_BYTES}
+    try:
+        ray.init(address=address or "local", log_to_driver=False, configure_logging=False, **({} if address else own))
+    except Exception as error:  # Ray raises nothing narrower where a busy machine is too slow for its start.
+        failed = f"no Ray cluster at {address}, the $RAY_ADDRESS" if address else "Ray did not start here"
+        said = str(error).partition(". ")[0]
+        raise ResourceError(
+            f"{failed} ({said}); `ray start --head` and RAY_ADDRESS=auto give a cluster, --engine local needs none"
+        ) from error
