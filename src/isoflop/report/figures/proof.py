@@ -51,7 +51,7 @@ def _loss_span(
 ) -> tuple[float, float]:
     """From the lowest loss of all to the highest of the runs that count; what lies above stands at the edge.
 
-    A law that the runs hardly determine has a band of any depth: it gets half of the axis at most, and is cut off there.
+    A law that the runs hardly determine has a band of any depth: half of the axis at most is its.
     """
     values = [row["loss_nats"] for row in rows + frontier]
     for forecast in content.forecasts:
