@@ -16,7 +16,7 @@ from isoflop import stamp
 from isoflop.data import patterns, tokenization
 from isoflop.data.byte_pairs import ENGINES, Engine
 from isoflop.data.read import Document
-from isoflop.data.shards import HEADER, TOKENIZER
+from isoflop.data.shards import HEADER, TOKENIZER, open_shards
 from isoflop.data.tokenizer import Tokenizer, check_special, check_vocabulary
 from isoflop.errors import InputError, UnknownNameError, UsageError
 from isoflop.files import read_json, sha256_file, write_json
@@ -170,3 +170,17 @@ def _there(folder: Path, settings: dict[str, object], *, force: bool) -> Trained
         f"{folder}: holds a {TOKENIZER} without a {RECORD} that can be read, so not one that `isoflop tokenizer train` "
         "finished. Choose another --out, or write over it with --force"
     )
+
+
+def tokenizer_at(path: Path) -> Tokenizer:
+    """The tokenizer of a `tokenizer.json`, of a folder that holds one, or of shards.
+
+    Raises:
+        InputError: there is none, or not the one that the folder's own record or header tells of.
+    """
+    if (path / HEADER).exists():
+        return open_shards(path).tokenizer
+    found = Tokenizer.load(path)
+    if (path / RECORD).exists() and read_json(path / RECORD, Training).tokenizer_sha256 != found.sha256:
+        raise InputError(f"{path / TOKENIZER}: not the tokenizer that {RECORD} beside it tells of. Train it again")
+    return found
