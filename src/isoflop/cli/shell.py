@@ -229,7 +229,8 @@ class Recorder(Printer):
         self.blocks.append(Facts(title, rows))
 
 
-_PAGED = re.compile(r"law\..*|plan|plan-diff|tokenizer\.(report|advise)")  # the verbs that can write their answer as a page
+# The verbs that can write their answer as a page.
+_PAGED = re.compile(r"law\..*|plan|plan-diff|tokenizer\.(report|advise)")
 
 
 def output_options(verb: str) -> Callable[[F], F]:

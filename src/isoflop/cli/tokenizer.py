@@ -6,8 +6,14 @@ from isoflop.cli import LazyGroup
 
 COMMANDS = {
     "train": ("isoflop.cli.tokenizer_train:train_command", "Learn a tokenizer from text."),
-    "encode": ("isoflop.cli.tokenizer_encode:encode_command", "Text to token shards, or what comes in on stdin to ids."),
-    "decode": ("isoflop.cli.tokenizer_encode:decode_command", "IDS, or those on stdin, back to the bytes they stand for."),
+    "encode": (
+        "isoflop.cli.tokenizer_encode:encode_command",
+        "Text to token shards, or what comes in on stdin to ids.",
+    ),
+    "decode": (
+        "isoflop.cli.tokenizer_encode:decode_command",
+        "IDS, or those on stdin, back to the bytes they stand for.",
+    ),
     "report": (
         "isoflop.cli.tokenizer_report:report_command",
         "What TOKENIZER makes of a text: compression, fertility, tokens used, numbers.",

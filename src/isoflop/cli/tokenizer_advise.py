@@ -34,8 +34,8 @@ def advise_command(
 ) -> None:  # fmt: skip
     """Which vocabulary to take for a model, by a law and by your text.
 
-    `isoflop tokenizer advise --params 100M --text corpus/`. The law says what is best for the loss on its authors' text;
-    measured on yours are bytes per token at several vocabularies, and what a byte then costs this model.
+    `isoflop tokenizer advise --params 100M --text corpus/`. The law says what is best for the loss on its authors'
+    text; measured on yours are bytes per token at several vocabularies, and what a byte then costs this model.
     """
     from isoflop.data.vocabulary_advice import advise
     from isoflop.laws.vocabulary import load
@@ -92,7 +92,8 @@ def _measured(text: Path, sizes: Iterable[int], pattern: str, output: Output) ->
 
 def _print(printer: Printer, found: "Advice", measured: "Compression | None", problems: list[str]) -> None:
     size = units.show(found.n_params, "parameters")
-    printer.line(f"{found.vocabulary:,} tokens for {size} parameters outside the vocabulary, {found.width} wide", style="bold")
+    answer = f"{found.vocabulary:,} tokens for {size} parameters outside the vocabulary, {found.width} wide"
+    printer.line(answer, style="bold")
     said = ", ".join(f"{_WAYS[name]} {value:,.0f}" for name, value in found.by_law.items())
     printer.line(f"by the law: {said} ({found.source.partition(';')[0]})")
     if found.cheapest is not None:
@@ -103,9 +104,8 @@ def _print(printer: Printer, found: "Advice", measured: "Compression | None", pr
     _table(printer, found)
     if measured is not None:
         kept = "held out" if measured.held_out else "learned from"
-        printer.line(
-            f"learned from {measured.learned_bytes / 1e6:,.1f} MB, measured on {measured.measured_bytes / 1e6:,.1f} MB {kept}"
-        )
+        learned, kept_out = measured.learned_bytes / 1e6, measured.measured_bytes / 1e6
+        printer.line(f"learned from {learned:,.1f} MB, measured on {kept_out:,.1f} MB {kept}")
     for warning in found.warnings:
         printer.warn(warning)
     for problem in problems:

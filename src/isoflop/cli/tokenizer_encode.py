@@ -36,7 +36,9 @@ def encode_command(
     ids. Bytes on stdin that are not UTF-8 are encoded one by one and come back exactly; a corpus must be text.
     """
     if (text is None) != (out is None):
-        raise UsageError("--text and --out go together: a text becomes a folder of shards. Without them stdin is encoded")
+        raise UsageError(
+            "--text and --out go together: a text becomes a folder of shards. Without them stdin is encoded"
+        )
     if text is not None and out is not None:
         _shards(tokenizer, text, out, validation=validation, force=force, output=output)
     else:
@@ -66,6 +68,7 @@ def _shards(tokenizer: Path, text: Path, out: Path, *, validation: float, force:
 
 
 def _stdin(tokenizer: Path, *, special: bool, pieces: bool, output: Output) -> None:
+    from isoflop.data.spelling import shown
     from isoflop.data.tokenizer_training import tokenizer_at
 
     taken = tokenizer_at(tokenizer)
@@ -75,7 +78,7 @@ def _stdin(tokenizer: Path, *, special: bool, pieces: bool, output: Output) -> N
         raise InputError("stdin: not UTF-8, so there are no special tokens to read in it; leave out --special")
     found = taken.encode(text, special=True) if special and text is not None else taken.encode_bytes(content)
     ids = found.tolist()
-    cut = [taken.decode_bytes([number]).decode("utf-8", "backslashreplace") for number in ids]
+    cut = [shown(taken.decode_bytes([number])) for number in ids]
     payload = {
         "ids": ids,
         "pieces": cut,
@@ -84,9 +87,9 @@ def _stdin(tokenizer: Path, *, special: bool, pieces: bool, output: Output) -> N
         "bytes_per_token": len(content) / len(ids) if ids else None,
         "utf8": text is not None,
     }
-    shown = "\n".join(f"{number}\t{piece!r}" for number, piece in zip(ids, cut, strict=True)) if pieces \
+    lines = "\n".join(f"{number}\t{piece!r}" for number, piece in zip(ids, cut, strict=True)) if pieces \
         else " ".join(map(str, ids))  # fmt: skip
-    output.show(payload, lambda printer: click.echo(shown))
+    output.show(payload, lambda printer: click.echo(lines))
 
 
 def _text(content: bytes) -> str | None:

@@ -20,7 +20,7 @@ _SHOWN = 10
 @click.option("--vocabulary", default=1024, show_default=True, help="Tokens that each learns.")
 @PATTERN
 @click.option("--sample", default="2MiB", show_default=True, metavar="BYTES",
-              help="Compare on no more than this, chosen by a hash; every merge is done again and counted.")  # fmt: skip
+              help="Compare on no more than this, chosen by a hash; every merge is redone and counted.")  # fmt: skip
 @output_options("tokenizer.engines")
 def engines_command(text: Path | None, vocabulary: int, pattern: str, sample: str, output: Output) -> None:
     """Hold the merges of both engines on one text against each other.
@@ -43,6 +43,8 @@ def engines_command(text: Path | None, vocabulary: int, pattern: str, sample: st
 
 
 def _payload(found: "Comparison") -> dict[str, Any]:
+    from isoflop.data.spelling import shown
+
     one, other = found.engines
     return {
         "engines": list(found.engines),
@@ -52,12 +54,12 @@ def _payload(found: "Comparison") -> dict[str, Any]:
         "n_ties": found.ties,
         "n_after_ties": len(found.differences) - found.ties,
         "not_most_frequent": dict(zip(found.engines, found.not_most_frequent, strict=True)),
-        "only": {name: [_said(token) for token in found.only[i]] for i, name in enumerate(found.engines)},
+        "only": {name: [shown(token) for token in found.only[i]] for i, name in enumerate(found.engines)},
         "differences": [
             {
                 "place": each.place,
-                one: _said(each.tokens[0]),
-                other: _said(each.tokens[1]),
+                one: shown(each.tokens[0]),
+                other: shown(each.tokens[1]),
                 "counts": list(each.counts),
                 "tie": each.tie,
             }
@@ -66,15 +68,12 @@ def _payload(found: "Comparison") -> dict[str, Any]:
     }
 
 
-def _said(token: bytes) -> str:
-    return token.decode("utf-8", "backslashreplace")
-
-
 def _print(printer: Printer, payload: dict[str, Any]) -> None:
     one, other = payload["engines"]
+    size = f"{payload['n_bytes'] / 1e6:,.1f} MB"
     printer.line(
-        f"{payload['n_same']:,} of {payload['n_merges']:,} merges stand at the same place on {payload['n_bytes'] / 1e6:,.1f} "
-        f"MB; at {payload['n_ties']:,} others both pairs were equally frequent, at {payload['n_after_ties']:,} one was not"
+        f"{payload['n_same']:,} of {payload['n_merges']:,} merges stand at the same place on {size}; at "
+        f"{payload['n_ties']:,} others both pairs were equally frequent, at {payload['n_after_ties']:,} one was not"
     )
     alone = {name: len(tokens) for name, tokens in payload["only"].items()}
     printer.line(f"tokens that only one has: {one} {alone[one]:,}, {other} {alone[other]:,}")

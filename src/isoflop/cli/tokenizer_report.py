@@ -29,13 +29,11 @@ _TOKENS_SHOWN = 8
 @click.option("--sample", default="8MiB", show_default=True, metavar="BYTES",
               help="Measure no more than this of each domain, chosen by a hash.")  # fmt: skip
 @output_options("tokenizer.report")
-def report_command(
-    tokenizer: Path, texts: Sequence[Path], against: Sequence[str], sample: str, output: Output
-) -> None:
+def report_command(tokenizer: Path, texts: Sequence[Path], against: Sequence[str], sample: str, output: Output) -> None:
     """What TOKENIZER makes of a text: compression, fertility, tokens used, numbers.
 
-    `isoflop tokenizer report tok --text corpus/ --against other/tokenizer.json --html page.html`. Encodings that tiktoken
-    publishes are measured beside it where their files are on this machine; nothing is downloaded.
+    `isoflop tokenizer report tok --text corpus/ --against other/tokenizer.json --html page.html`. Encodings that
+    tiktoken publishes are measured beside it where their files are on this machine; nothing is downloaded.
     """
     from isoflop.data.domains import domains
     from isoflop.data.encoders import Own
@@ -91,6 +89,8 @@ def _payload(reports: "Sequence[Report]", found: "Sequence[Domain]", notes: list
 
 
 def _tokenizer(each: "Report") -> dict[str, Any]:
+    from isoflop.data.spelling import shown
+
     used = each.used
     return {
         "name": each.name,
@@ -113,11 +113,11 @@ def _tokenizer(each: "Report") -> dict[str, Any]:
             "n_tokens": used.n_tokens,
             "never": used.never,
             "seldom": used.seldom,
-            "longest_never": [_said(token) for token in used.examples],
+            "longest_never": [shown(token) for token in used.examples],
             "by_rank": used.by_rank,
         },
         "longest": [
-            {"id": row.id, "token": _said(row.token), "n_bytes": len(row.token), "occurrences": row.occurrences}
+            {"id": row.id, "token": shown(row.token), "n_bytes": len(row.token), "occurrences": row.occurrences}
             for row in each.longest
         ],
         "digits": {"numbers": each.digits.numbers, "tokens_by_length": each.digits.tokens},
@@ -133,10 +133,6 @@ def _domain(row: Any) -> dict[str, Any]:
         "bytes_per_token": row.bytes_per_token,
         "tokens_per_word": row.tokens_per_word,
     }
-
-
-def _said(token: bytes) -> str:
-    return token.decode("utf-8", "backslashreplace")
 
 
 def _print(printer: Printer, payload: dict[str, Any]) -> None:

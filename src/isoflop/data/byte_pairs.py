@@ -2,8 +2,8 @@
 
 Both merge the most frequent pair of neighbours again and again, and take of equally frequent pairs the one whose ids
 come first, left before right. They number the 256 bytes differently, and so resolve ties differently: rustbpe by their
-value, Hugging Face's `tokenizers` by their spelling in GPT-2's alphabet, where the space comes near the end. A tie broken
-the other way may change what is frequent afterwards. `merges.compare` shows where.
+value, Hugging Face's `tokenizers` by their spelling in GPT-2's alphabet, where the space comes late. A tie broken the
+other way may change what is frequent afterwards. `merges.compare` shows where.
 """
 
 import json
@@ -49,9 +49,7 @@ def _tokenizers(texts: Iterable[str], count: int, pattern: str) -> list[bytes]:
 
     trained = Tokenizer(models.BPE())
     trained.pre_tokenizer = splitter(pattern)
-    trainer = trainers.BpeTrainer(
-        vocab_size=256 + count, initial_alphabet=list(SPELLING.values()), show_progress=False
-    )
+    trainer = trainers.BpeTrainer(vocab_size=256 + count, initial_alphabet=list(SPELLING.values()), show_progress=False)
     trained.train_from_iterator(iter(texts), trainer)
     pairs: list[Any] = json.loads(trained.to_str())["model"]["merges"]
     return [bytes_of("".join(pair)) for pair in pairs]

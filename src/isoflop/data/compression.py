@@ -63,7 +63,9 @@ def measure(
     """
     wanted = sorted(set(vocabularies))
     if not wanted or wanted[0] < SMALLEST_VOCABULARY:
-        raise UsageError(f"vocabularies {', '.join(map(str, wanted)) or 'none'}: give sizes from {SMALLEST_VOCABULARY} up")
+        raise UsageError(
+            f"vocabularies {', '.join(map(str, wanted)) or 'none'}: give sizes from {SMALLEST_VOCABULARY} up"
+        )
     learned, held = Sample(training_bytes), Sample(measured_bytes)
     for document in documents:
         (held if side(document.id, validation_fraction=HELD_OUT) == "validation" else learned).add(document)
@@ -79,13 +81,14 @@ def measure(
             "asked for. Give more text, or smaller ones"
         )
     n_bytes = sum(len(text.encode()) for text in measured)
+    counts = {size: _count(largest.smaller(size), measured) for size in there}
     return Compression(
-        points=[Point(vocabulary=size, bytes_per_token=n_bytes / _count(largest.smaller(size), measured)) for size in there],
+        points=[Point(vocabulary=size, bytes_per_token=n_bytes / count) for size, count in counts.items()],
         learned_bytes=learned.n_bytes or held.n_bytes,
         measured_bytes=n_bytes,
         held_out=held_out,
         missing=wanted[len(there) :],
-    )  # fmt: skip
+    )
 
 
 def _largest(texts: list[str], *, vocabulary: int, pattern: str) -> Tokenizer:

@@ -98,13 +98,11 @@ class _Published(NamedTuple):
     pattern: str
 
 
-# openai/tiktoken, tiktoken_ext/openai_public.py: where the ranks lie, their hash, and the split in its older form, which
-# is the same split and runs on every version of the library.
+# openai/tiktoken, tiktoken_ext/openai_public.py: where the ranks lie, their hash, and the split in its older form,
+# which is the same split and runs on every version of the library.
 _HOME = "https://openaipublic.blob.core.windows.net/encodings"
 _GPT2 = r"'(?:[sdmt]|ll|ve|re)| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+"
-_GPT4 = (
-    r"'(?i:[sdmt]|ll|ve|re)|[^\r\n\p{L}\p{N}]?+\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]++[\r\n]*|\s*[\r\n]|\s+(?!\S)|\s+"
-)
+_GPT4 = r"'(?i:[sdmt]|ll|ve|re)|[^\r\n\p{L}\p{N}]?+\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]++[\r\n]*|\s*[\r\n]|\s+(?!\S)|\s+"
 _GPT4O = (
     r"[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]*[\p{Ll}\p{Lm}\p{Lo}\p{M}]+(?i:'s|'t|'re|'ve|'m|'ll|'d)?"
     r"|[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]+[\p{Ll}\p{Lm}\p{Lo}\p{M}]*(?i:'s|'t|'re|'ve|'m|'ll|'d)?"
@@ -138,7 +136,7 @@ class Tiktoken:
         try:
             content = path.read_bytes()
         except OSError:
-            raise InputError(f"{name}: tiktoken has no copy of it on this machine ({path}), and none is fetched") from None
+            raise InputError(f"{name}: tiktoken has no copy of it here ({path}); none is fetched") from None
         if hashlib.sha256(content).hexdigest() != published.sha256:
             raise InputError(f"{name}: {path} is not the published file (sha256 differs)")
         rows = [line.split() for line in content.splitlines() if line]

@@ -7,6 +7,7 @@ what follows from that.
 
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
+from itertools import pairwise
 
 from msgspec import Struct
 
@@ -122,14 +123,14 @@ class _State:
         self.where: defaultdict[Pair, set[int]] = defaultdict(set)
         self.levels: Counter[int] = Counter()
         for place, (parts, count) in enumerate(self.words):
-            for pair in zip(parts, parts[1:], strict=False):
+            for pair in pairwise(parts):
                 self.counts[pair] += count
                 self.where[pair].add(place)
         self.levels.update(self.counts.values())
         self._top = max(self.levels, default=0)
 
     def most(self) -> int:
-        """How often the most frequent pair occurs; it only falls, as no merge makes a pair more frequent than its own."""
+        """How often the most frequent pair occurs; it only falls: no merge makes a pair more frequent than its own."""
         while self._top and not self.levels[self._top]:
             self._top -= 1
         return self._top
@@ -142,13 +143,13 @@ class _State:
             after = _joined(parts, pair, joined)
             self._count(parts, -count)
             self._count(after, count)
-            for new in zip(after, after[1:], strict=False):
+            for new in pairwise(after):
                 if joined in new:
                     self.where[new].add(place)
             self.words[place] = (after, count)
 
     def _count(self, parts: Sequence[bytes], change: int) -> None:
-        for pair in zip(parts, parts[1:], strict=False):
+        for pair in pairwise(parts):
             before = self.counts[pair]
             self.levels[before] -= 1
             self.levels[before + change] += 1

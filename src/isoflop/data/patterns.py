@@ -53,7 +53,9 @@ PATTERNS = {
             digits=3,
             source="cl100k_base in openai/tiktoken, tiktoken_ext/openai_public.py; Llama 3 splits alike",
         ),
-        _ours(1, "gpt4's with digits one by one, as Llama (Touvron et al. 2023, arXiv:2302.13971, section 2.1) has them"),
+        _ours(
+            1, "gpt4's with digits one by one, as Llama (Touvron et al. 2023, arXiv:2302.13971, section 2.1) has them"
+        ),
         _ours(2, "gpt4's with digits in twos: a table of 1,110 numbers would eat a small vocabulary; the default"),
         _ours(3, "gpt4's, an ASCII s alone in contractions"),
     )

@@ -29,3 +29,8 @@ def bytes_of(letters: str) -> bytes:
 def spells(letters: str) -> bytes | None:
     """The token that these letters spell, or None where one of them spells no byte."""
     return bytes_of(letters) if all(letter in _BYTE for letter in letters) else None
+
+
+def shown(token: bytes) -> str:
+    """A token for people: its text, what is no UTF-8 as \\x escapes."""
+    return token.decode("utf-8", "backslashreplace")

@@ -83,7 +83,9 @@ def tokenize(
     report = on_progress or (lambda stage, done, total: None)
     sample_bytes = sample_bytes if tokenizer is None else 0
     with held(folder):
-        survey = read_through(documents(), validation_fraction=validation_fraction, sample_bytes=sample_bytes, report=report)
+        survey = read_through(
+            documents(), validation_fraction=validation_fraction, sample_bytes=sample_bytes, report=report
+        )
         settings = {
             "text_sha256": survey.text_sha256,
             "vocabulary": vocabulary,

@@ -22,7 +22,7 @@ import numpy.typing as npt
 from isoflop.data import byte_pairs, patterns, tokenizer_json
 from isoflop.data.byte_pairs import Engine
 from isoflop.data.spelling import spells
-from isoflop.data.tokenizer_json import END_OF_TEXT
+from isoflop.data.tokenizer_json import END_OF_TEXT as END_OF_TEXT
 from isoflop.errors import InputError, UsageError
 from isoflop.files import write_atomic
 
@@ -109,7 +109,9 @@ class Tokenizer:
         """
         check_vocabulary(vocabulary, self.special)
         if vocabulary > self.vocabulary:
-            raise UsageError(f"vocabulary {vocabulary}: this tokenizer has only {self.vocabulary} tokens to choose from")
+            raise UsageError(
+                f"vocabulary {vocabulary}: this tokenizer has only {self.vocabulary} tokens to choose from"
+            )
         kept = vocabulary - 1 - len(self.special)
         return Tokenizer(self.tokens[:kept], pattern=self.pattern, special=self.special)
 
@@ -274,7 +276,9 @@ def check_vocabulary(vocabulary: int, special: Sequence[str] = ()) -> None:
     least = SMALLEST_VOCABULARY + len(special)
     if vocabulary < least:
         more = f", {len(special)} special tokens" if special else ""
-        raise UsageError(f"vocabulary {vocabulary}: at least {least} are needed, the 256 bytes{more} and the end of text")
+        raise UsageError(
+            f"vocabulary {vocabulary}: at least {least} are needed, the 256 bytes{more} and the end of text"
+        )
 
 
 def check_special(special: Sequence[str], tokens: Container[bytes] = _BYTES) -> None:

@@ -11,15 +11,16 @@ from msgspec import Struct
 
 from isoflop.data.domains import Domain
 from isoflop.data.encoders import Encoder, Ids
+from isoflop.data.spelling import shown
 
 LONGEST = 20
 NUMBERS = ("7", "42", "365", "2024", "31337", "1000000", "3.14159", "12:30", "1,234.5")
 SELDOM = 10
 # Scripts of Unicode (UAX 24) with most readers; letters of all others are counted as one.
 SCRIPTS = (
-    "Latin", "Greek", "Cyrillic", "Armenian", "Hebrew", "Arabic", "Devanagari", "Bengali", "Gurmukhi", "Gujarati", "Tamil",
-    "Telugu", "Kannada", "Malayalam", "Sinhala", "Thai", "Lao", "Myanmar", "Khmer", "Georgian", "Ethiopic", "Hangul",
-    "Hiragana", "Katakana", "Han",
+    "Latin", "Greek", "Cyrillic", "Armenian", "Hebrew", "Arabic", "Devanagari", "Bengali", "Gurmukhi", "Gujarati",
+    "Tamil", "Telugu", "Kannada", "Malayalam", "Sinhala", "Thai", "Lao", "Myanmar", "Khmer", "Georgian", "Ethiopic",
+    "Hangul", "Hiragana", "Katakana", "Han",
 )  # fmt: skip
 # Written without blanks between words: a run of letters is no word there.
 UNSPACED = frozenset({"Thai", "Lao", "Myanmar", "Khmer", "Hiragana", "Katakana", "Han"})
@@ -126,9 +127,7 @@ def report(encoder: Encoder, domains: Sequence[Domain]) -> Report:
         found = np.concatenate(encoder.encode_batch(domain.texts))
         counts += np.bincount(found, minlength=encoder.vocabulary)[: encoder.vocabulary]
         n_words = sum(len(text.split()) for text in domain.texts)
-        rows.append(
-            InDomain(domain=domain.name, n_bytes=domain.sample_bytes, n_tokens=len(found), n_words=n_words)
-        )
+        rows.append(InDomain(domain=domain.name, n_bytes=domain.sample_bytes, n_tokens=len(found), n_words=n_words))
     total = InDomain(
         domain="all",
         n_bytes=sum(row.n_bytes for row in rows),
@@ -179,7 +178,7 @@ def _used(counts: npt.NDArray[np.int64], tokens: dict[int, bytes]) -> Used:
     own = counts[ids]
     never = [tokens[int(number)] for number in ids[own == 0]]
     ranked = np.sort(own[own > 0])[::-1]
-    ranks = np.unique(np.geomspace(1, max(len(ranked), 1), 200).round().astype(np.int64)) if len(ranked) else []
+    ranks = np.unique(np.geomspace(1, max(len(ranked), 1), 200).round().astype(np.int64))[: len(ranked)]
     return Used(
         vocabulary=len(counts),
         n_tokens=int(counts.sum()),
@@ -197,11 +196,10 @@ def _longest(counts: npt.NDArray[np.int64], tokens: dict[int, bytes]) -> list[Lo
 
 def _pieces(encoder: Encoder, text: str) -> list[str]:
     ids: Ids = encoder.encode_batch([text])[0]
-    return [(encoder.token(int(number)) or b"").decode("utf-8", "backslashreplace") for number in ids]
+    return [shown(encoder.token(int(number)) or b"") for number in ids]
 
 
 def _numbers(tokens: Iterable[bytes]) -> dict[int, int]:
     """Up to four digits by length, longer ones with those of five."""
     lengths = Counter(min(len(token), 5) for token in tokens if token.isdigit())
     return {length: lengths[length] for length in range(1, 6)}
-

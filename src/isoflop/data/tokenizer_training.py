@@ -1,7 +1,7 @@
 """Text to a tokenizer and a record of how it was trained, as one function.
 
-    tokenizer.json   the vocabulary, in Hugging Face's format: the same bytes for the same text and settings
-    training.json    what it was trained from and with; written last
+tokenizer.json   the vocabulary, in Hugging Face's format: the same bytes for the same text and settings
+training.json    what it was trained from and with; written last
 """
 
 from collections.abc import Callable, Iterable, Sequence
@@ -150,7 +150,9 @@ def _there(folder: Path, settings: dict[str, object], *, force: bool) -> Trained
         UsageError: there is another one, and `force` was not given.
     """
     if (folder / HEADER).exists():
-        raise UsageError(f"{folder}: holds shards, which need the tokenizer they were written with. Choose another --out")
+        raise UsageError(
+            f"{folder}: holds shards, which need the tokenizer they were written with. Choose another --out"
+        )
     if not (folder / TOKENIZER).exists():
         return None
     with suppress(InputError):

@@ -104,8 +104,10 @@ def advise(
     lo, cheapest, hi = cost.cheapest()
     if not 1 / _APART <= cheapest / taken <= _APART:
         more = "more" if cheapest > taken else "fewer"
-        warnings.append(f"on this text a byte costs least with {cheapest / taken:.2g} times as many tokens: it lends itself "
-                        f"to {more} than the law's text did, or was too little to say")  # fmt: skip
+        warnings.append(
+            f"on this text a byte costs least with {cheapest / taken:.2g} times as many tokens: it lends itself to "
+            f"{more} than the law's text did, or was too little to say"
+        )
     return replace(found, cheapest=cheapest, cheapest_lo=lo, cheapest_hi=hi)
 
 
@@ -120,11 +122,12 @@ class _Cost:
 
     def tokens_per_byte(self, vocabulary: np.ndarray | float) -> np.ndarray:
         """Within the sizes measured; their ends beyond."""
-        return np.interp(np.log(vocabulary), self._log_v, self._tokens_per_byte)
+        return np.asarray(np.interp(np.log(vocabulary), self._log_v, self._tokens_per_byte))
 
     def at(self, vocabulary: np.ndarray | float) -> np.ndarray:
         """FLOP a byte."""
-        return 6 * (self.n_params + self.width * np.asarray(vocabulary)) * self.tokens_per_byte(vocabulary)
+        n_params = self.n_params + self.width * np.asarray(vocabulary)
+        return np.asarray(6 * n_params * self.tokens_per_byte(vocabulary))
 
     def cheapest(self) -> tuple[int, int, int]:
         """The least within the sizes measured, between the ends of what costs no more than 1 % above."""
@@ -155,10 +158,14 @@ def _cautions(law: VocabularyLaw, *, n_params: float, taken: int, width: int) ->
         found.append(f"the law was fitted to {lo:.3g} to {hi:.3g} parameters outside the vocabulary: {n_params:.3g} is "
                      f"{'below' if n_params < lo else 'beyond'}, and the answer an extrapolation")  # fmt: skip
     if (share := taken * width / (n_params + taken * width)) > _LARGE_SHARE:
-        found.append(f"the vocabulary would have {share:.0%} of the parameters; below a third of them is a safer choice")
+        found.append(
+            f"the vocabulary would have {share:.0%} of the parameters; below a third of them is a safer choice"
+        )
     usual = law.width(n_params=n_params)
     if not 1 / _APART <= width / usual <= _APART:
-        found.append(f"the authors' model of this size is {usual} wide, this one {width}: the law knows N_v = V d alone")
+        found.append(
+            f"the authors' model of this size is {usual} wide, this one {width}: the law knows N_v = V d alone"
+        )
     return found
 
 

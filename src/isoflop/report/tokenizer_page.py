@@ -27,7 +27,7 @@ def report(answer: Mapping[str, Any]) -> Page:
     usage = Drawing(
         name="usage",
         title=f"{used['never']:,} of {own['vocabulary']:,} tokens never occur here",
-        said=f"Occurrences of each token by rank; {used['never']:,} never occur, {used['seldom']:,} fewer than ten times.",
+        said=f"Occurrences of tokens by rank; {used['never']:,} never occur, {used['seldom']:,} fewer than ten times.",
         chart=figures.by_rank(tokenizers),
         caption="A row of the embedding is learned from the occurrences of its token alone. What ends early or falls "
         "steeply was made for another text, or is too large for this one.",
@@ -87,8 +87,8 @@ def _charts(answer: Mapping[str, Any], by_law: Mapping[str, float]) -> list[Draw
             title="What the same text costs this model",
             said=f"Cost of a byte against the vocabulary; least at {answer['cheapest'] or 0:,}.",
             chart=figures.cost(rows, by_law=list(by_law.values())) if several else None,
-            caption="6 FLOP for each parameter and token, attention left aside. Dashed: the law's answers. To their right "
-            "the text grows shorter more slowly than the head grows wider.",
+            caption="6 FLOP for each parameter and token, attention left aside. Right of the least the text grows "
+            "shorter more slowly than the head grows wider.",
             absent=absent,
             key=(("dashed", "by the law"),),
         ),

@@ -23,7 +23,12 @@ def by_domain(tokenizers: Sequence[dict[str, Any]]) -> alt.LayerChart:
         for each in tokenizers
         for row in each["domains"]
     ]
-    x = alt.X("value:Q", title="bytes per token", scale=alt.Scale(zero=False, nice=True, padding=12))
+    x = alt.X(
+        "value:Q",
+        title="bytes per token",
+        scale=alt.Scale(zero=False, nice=True, padding=12),
+        axis=alt.Axis(tickCount=6),
+    )
     y = alt.Y("domain:N", title=None, sort=None, axis=alt.Axis(labelLimit=220))
     tooltip = [alt.Tooltip("tokenizer:N"), alt.Tooltip("domain:N"), alt.Tooltip("value:Q", format=".3f")]
     marks = alt.Chart(axes.data(rows)).mark_point(filled=True, size=110, opacity=0.9)
