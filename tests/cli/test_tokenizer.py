@@ -47,8 +47,8 @@ def typed(home: Path, here: Here, monkeypatch: pytest.MonkeyPatch) -> Any:
 @pytest.fixture
 def trained(typed: Any) -> Any:
     """One tokenizer for all tests: the second time it is left as it is."""
-    done = typed("tokenizer", "train", "--text", "corpus", "--out", "tok", "--vocabulary", "300", "--special", "<|user|>",
-                 "--json")  # fmt: skip
+    done = typed("tokenizer", "train", "--text", "corpus", "--out", "tok", "--vocabulary", "300", "--json", "--special",
+                 "<|user|>")  # fmt: skip
     assert done.code == 0, done.err
     return done.json
 

@@ -27,7 +27,7 @@ from isoflop.data.vocabulary_advice import advise, ladder
 from isoflop.errors import InputError, UsageError
 from isoflop.laws.vocabulary import load
 
-DOCUMENTS = [document for document in StandardLibrary().documents() if document.id.count("/") == 0][:20]
+DOCUMENTS = [d for d in StandardLibrary().documents() if "/" not in d.id and len(d.text) < 20_000][:40]
 OURS = Tokenizer.train([document.text for document in DOCUMENTS], vocabulary=800, special=["<|user|>"])
 LAW = load()
 
@@ -107,7 +107,7 @@ def test_a_tokenizer_of_another_make_is_measured_by_its_own_library(tmp_path: Pa
     text = DOCUMENTS[6].text + "<s>"
     ids = found.encode_batch([text])[0]
     assert b"".join(found.token(int(number)) or b"?" for number in ids) == text.encode()
-    assert found.token(theirs.token_to_id("<s>")) is None
+    assert found.token(theirs.token_to_id("<s>") or 0) is None
     assert report(found, [domain(text)]).total.n_tokens == len(ids)
 
 

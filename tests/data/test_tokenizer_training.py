@@ -18,7 +18,7 @@ from isoflop.data.tokenizer_training import Training, tokenizer_at, train
 from isoflop.errors import InputError, UnknownNameError, UsageError
 from isoflop.files import read_json
 
-DOCUMENTS = [document for document in StandardLibrary().documents() if document.id.count("/") == 0][:16]
+DOCUMENTS = [d for d in StandardLibrary().documents() if "/" not in d.id and len(d.text) < 20_000][:40]
 
 
 def documents() -> Iterator[Document]:

@@ -9,10 +9,11 @@ the end of another.
 import hashlib
 import os
 import re
-from collections.abc import Container, Iterable, Iterator, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property
 from pathlib import Path
+from threading import local
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -33,6 +34,7 @@ SMALLEST_VOCABULARY = 257
 PATTERN = patterns.DEFAULT.regex
 SLICE_CHARS = 1 << 18
 LONGEST_SPECIAL = 256
+OWN_ENCODING_CHARS = 256  # of a text for each token of the vocabulary
 _BYTES = frozenset(bytes([byte]) for byte in range(256))
 _UNDECODED = re.compile("([\udc80-\udcff]+)")  # what "surrogateescape" makes of bytes that are not UTF-8
 
@@ -147,6 +149,9 @@ class Tokenizer:
 
     @cached_property
     def _encoding(self) -> "tiktoken.Encoding":
+        return self._new_encoding()
+
+    def _new_encoding(self) -> "tiktoken.Encoding":
         import tiktoken
 
         return tiktoken.Encoding(
@@ -180,11 +185,12 @@ class Tokenizer:
         known = patterns.of(self.pattern) is not None
         cut = [list(slices(text)) if known else [text] for text in texts]
         pieces = [piece for parts in cut for piece in parts]
-        if len(pieces) <= 1:
+        cores = min(_cores(), len(pieces))
+        if cores <= 1:
             encoded = iter([self._encode_piece(piece) for piece in pieces])
         else:
-            with ThreadPoolExecutor(_cores()) as threads:
-                encoded = iter(list(threads.map(self._encode_piece, pieces)))
+            with ThreadPoolExecutor(cores) as threads:
+                encoded = iter(list(threads.map(self._encode_in_thread(pieces), pieces)))
         return [_join([next(encoded) for _ in parts]) for parts in cut]
 
     def encode_bytes(self, content: bytes) -> npt.NDArray[np.uint32]:
@@ -197,15 +203,28 @@ class Tokenizer:
             found += [np.array(stray, dtype=np.uint32), text]
         return _join(found)
 
-    def _encode_piece(self, piece: str, *, special: bool = False) -> npt.NDArray[np.uint32]:
-        try:
-            piece.encode()
-        except UnicodeEncodeError as error:
-            raise InputError(
-                f"character {error.start} is a lone surrogate, which no text can hold; replace it"
-            ) from error
+    def _encode_in_thread(self, pieces: Sequence[str]) -> Callable[[str], npt.NDArray[np.uint32]]:
+        """What each thread encodes with: for much text an encoding of its own, which takes 0.6 us a token to build.
+
+        The engine's regular expression is fast in the thread that first used it (18 MB/s) and 12.5 MB/s in all others.
+        """
+        if sum(map(len, pieces)) < OWN_ENCODING_CHARS * self.vocabulary:
+            return self._encode_piece
+        own = local()
+
+        def encode(piece: str) -> npt.NDArray[np.uint32]:
+            if not hasattr(own, "encoding"):
+                own.encoding = self._new_encoding()
+            return self._encode_piece(piece, encoding=own.encoding)
+
+        return encode
+
+    def _encode_piece(
+        self, piece: str, *, special: bool = False, encoding: "tiktoken.Encoding | None" = None
+    ) -> npt.NDArray[np.uint32]:
+        _refuse_surrogates(piece)
         allowed = set(self.special_ids) if special else set()
-        return self._encoding.encode_to_numpy(piece, allowed_special=allowed, disallowed_special=())
+        return (encoding or self._encoding).encode_to_numpy(piece, allowed_special=allowed, disallowed_special=())
 
     def decode(self, ids: Iterable[int]) -> str:
         """Text of ids; bytes that are not UTF-8, as a model may generate them, become U+FFFD.
@@ -326,6 +345,13 @@ def _parts_at(text: str, end: int) -> bool:
     White space before it would be seen to end here, and gpt2's split depends on what comes after.
     """
     return text[end].isalnum() and not text[end - 2].isspace()
+
+
+def _refuse_surrogates(text: str) -> None:
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise InputError(f"character {error.start} is a lone surrogate, which no text can hold; replace it") from error
 
 
 def _join(parts: list[npt.NDArray[np.uint32]]) -> npt.NDArray[np.uint32]:
