@@ -83,7 +83,7 @@ def _fail_bug(error: BaseException) -> NoReturn:
 
 _EXTRA = {
     "torch": "train", "safetensors": "train", "rustbpe": "data", "tiktoken": "data", "pyarrow": "data",
-    "zstandard": "data", "tensorboard": "tensorboard", "wandb": "wandb",
+    "zstandard": "data", "regex": "data", "tokenizers": "tokenizers", "tensorboard": "tensorboard", "wandb": "wandb",
     "trackio": "trackio", "codecarbon": "carbon", "altair": "report", "vl_convert": "report",
 }  # fmt: skip
 
@@ -229,7 +229,8 @@ class Recorder(Printer):
         self.blocks.append(Facts(title, rows))
 
 
-_PAGED = re.compile(r"law\..*|plan|plan-diff")  # the verbs that can write their answer as a page
+# The verbs that can write their answer as a page.
+_PAGED = re.compile(r"law\..*|plan|plan-diff|tokenizer\.(report|advise)")
 
 
 def output_options(verb: str) -> Callable[[F], F]:

@@ -2,7 +2,8 @@
 
 read, corpus    what to read: files of the user's, or the standard library of the running Python
 split           which documents are held out
-tokenizer       byte-level BPE: trained, saved, loaded
+tokenizer       byte-level BPE: trained, saved, loaded; patterns split, byte_pairs and merges are its engines
+tokenizer_*     its training on disk, its file, what it makes of a text (domains, encoders); which vocabulary to take
 shards          the folder on disk: raw tokens, document ends, one header
 tokenization    text -> shards, the arrow as one function
 loader          shards -> batches, a pure function of (seed, step, rank, world)
