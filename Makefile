@@ -33,6 +33,7 @@ soak: $(READY)            ## long proofs: kill, signal and starve a run of disk 
 
 bench: $(READY)           ## speed of the data room; memory against torch's tracker; BENCH_DATA=folder of published runs adds the coverage of forecasts
 	$(BIN)/python benchmarks/data.py
+	$(BIN)/python benchmarks/tokenizer.py
 	$(BIN)/python benchmarks/count_memory.py  # ../shared/data/plan behind it adds published peaks
 	$(if $(BENCH_DATA),$(BIN)/python benchmarks/law_coverage.py $(BENCH_DATA))
 

@@ -18,7 +18,7 @@ from isoflop.data.corpus import StandardLibrary, source
 from isoflop.data.read import Document, Text
 from isoflop.data.shards import HEADER, TOKENIZER, Shards, Tokens, Writer, clear, dtype_for, open_shards
 from isoflop.data.split import side
-from isoflop.data.tokenization import _Sample, tokenize
+from isoflop.data.tokenization import Sample, tokenize
 from isoflop.errors import InputError, ResourceError, UsageError
 from isoflop.files import sha256_file
 
@@ -355,7 +355,7 @@ def test_the_tokenizers_sample_is_bounded_and_does_not_hang_on_the_order(
     documents = [Document(str(i), chr(97 + i % 26) * size) for i, size in enumerate(sizes)]
     samples = []
     for _ in range(2):
-        sample = _Sample(limit)
+        sample = Sample(limit)
         for document in documents:
             sample.add(document)
         samples.append((sample.texts(), sample.n_bytes))

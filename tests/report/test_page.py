@@ -217,3 +217,23 @@ def test_a_kept_out_run_stands_on_the_residual_charts_however_far_it_missed(cont
     assert chart is not None
     scales = [layer["encoding"]["y"].get("scale", {}) for layer in export.spec(chart)["layer"]]
     assert max(scale["domain"][1] for scale in scales if "domain" in scale) > 9.0 - (content.runs[-1].loss_nats or 0)
+
+
+def test_the_band_of_a_law_that_knows_little_takes_half_of_the_axis_at_most(content: Content) -> None:
+    assert content.law is not None
+    frontier = [
+        msgspec.structs.replace(point, loss_nats=msgspec.structs.replace(point.loss_nats, lo=1e-6))
+        for point in content.law.frontier
+    ]
+    changed = msgspec.structs.replace(content, law=msgspec.structs.replace(content.law, frontier=frontier))
+    chart = next(figure for figure in FIGURES if figure.name == "loss-against-compute").draw(changed)
+    assert chart is not None
+    scales = [layer["encoding"].get("y", {}).get("scale", {}) for layer in export.spec(chart)["layer"]]
+    low, high = next(scale["domain"] for scale in scales if "domain" in scale)
+    lowest = min(
+        *(point.loss_nats.value for point in frontier),
+        *(run.loss_nats for run in content.runs if run.loss_nats),
+        *(forecast.forecast_nats.lo for forecast in content.forecasts),
+    )
+    assert low < lowest < high
+    assert lowest / low < 1.1 * high / lowest

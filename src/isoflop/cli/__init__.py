@@ -14,6 +14,7 @@ from isoflop.cli.shell import guarded
 COMMANDS: dict[str, tuple[str, str]] = {
     "demo": ("isoflop.cli.demo:demo", "The whole loop on this machine: text to law to plan to page."),
     "data": ("isoflop.cli.data:data", "From text to token shards."),
+    "tokenizer": ("isoflop.cli.tokenizer:tokenizer", "Train a tokenizer, use it, and see what it does to a text."),
     "train": ("isoflop.cli.train:train", "Train one model by a recipe."),
     "continue": ("isoflop.cli.continue_run:continue_run", "Go on from a checkpoint: more, a cooldown, other data."),
     "ladder": ("isoflop.cli.ladder:ladder", "Train a ladder of small runs and fit its law."),

@@ -52,12 +52,10 @@ def tokenize(
     """
     from isoflop.data import corpus
     from isoflop.data.tokenization import tokenize as write_shards
-    from isoflop.data.tokenizer import Tokenizer
+    from isoflop.data.tokenizer_training import tokenizer_at
 
     start = time.perf_counter()
-    taken = None
-    if tokenizer is not None:
-        taken = Tokenizer.load(tokenizer / "tokenizer.json" if tokenizer.is_dir() else tokenizer)
+    taken = None if tokenizer is None else tokenizer_at(tokenizer)
     source = corpus.source(text)
     shards = write_shards(
         source.documents,
@@ -67,13 +65,13 @@ def tokenize(
         source=source.description,
         tokenizer=taken,
         force=force,
-        on_progress=_announce(output),
+        on_progress=announce(output),
     )
-    payload = _payload(shards, source.skipped, wall_s=time.perf_counter() - start)
-    output.show(payload, lambda printer: _render(printer, payload))
+    payload = shards_payload(shards, source.skipped, wall_s=time.perf_counter() - start)
+    output.show(payload, lambda printer: show_shards(printer, payload))
 
 
-def _announce(output: Output) -> Any:
+def announce(output: Output) -> Any:
     """Progress: one line when a stage begins, and then one every ten seconds."""
     last: tuple[str, float] = ("", 0.0)
 
@@ -88,7 +86,8 @@ def _announce(output: Output) -> Any:
     return on_progress
 
 
-def _payload(shards: "Shards", skipped: dict[str, str], *, wall_s: float) -> dict[str, Any]:
+def shards_payload(shards: "Shards", skipped: dict[str, str], *, wall_s: float) -> dict[str, Any]:
+    """Shards as JSON tells of them."""
     header = shards.header
     splits = {
         name: {"n_tokens": split.n_tokens, "n_documents": split.n_documents, "n_bytes": split.n_bytes}
@@ -111,7 +110,8 @@ def _payload(shards: "Shards", skipped: dict[str, str], *, wall_s: float) -> dic
     }
 
 
-def _render(printer: Printer, payload: dict[str, Any]) -> None:
+def show_shards(printer: Printer, payload: dict[str, Any]) -> None:
+    """The same for people."""
     rows = [
         [name, f"{split['n_documents']:,}", f"{split['n_bytes']:,}", f"{split['n_tokens']:,}"]
         for name, split in [*payload["splits"].items(), ("total", payload)]

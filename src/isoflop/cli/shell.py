@@ -83,10 +83,10 @@ def _fail_bug(error: BaseException) -> NoReturn:
 
 _EXTRA = {
     "torch": "train", "safetensors": "train", "rustbpe": "data", "tiktoken": "data", "pyarrow": "data",
-    "zstandard": "data", "fsspec": "web", "py3langid": "web", "ray": "ray", "tensorboard": "tensorboard",
-    "wandb": "wandb",
+    "zstandard": "data", "regex": "data", "tokenizers": "tokenizers", "tensorboard": "tensorboard", "wandb": "wandb",
     "trackio": "trackio", "codecarbon": "carbon", "altair": "report", "vl_convert": "report",
-    "resiliparse": "web", "trafilatura": "web", "justext": "web", "lxml": "web", "rensa": "web",
+    "resiliparse": "web", "trafilatura": "web", "justext": "web", "lxml": "web", "rensa": "web", "fsspec": "web",
+    "py3langid": "web", "ray": "ray",
 }  # fmt: skip
 
 
@@ -231,9 +231,8 @@ class Recorder(Printer):
         self.blocks.append(Facts(title, rows))
 
 
-_PAGED = re.compile(
-    r"law\..*|plan|plan-diff|data\.report|data\.classifier\..*"
-)  # the verbs that can write their answer as a page
+# The verbs that can write their answer as a page.
+_PAGED = re.compile(r"law\..*|plan|plan-diff|tokenizer\.(report|advise)|data\.report|data\.classifier\..*")
 
 
 def output_options(verb: str) -> Callable[[F], F]:

@@ -6,7 +6,8 @@ extract         the main text of a page; page says what a page may be before it 
 pii, filters    personal data and heuristics, a kind or a filter a file; language, word_list
 read, corpus    what to read: files of the user's, or the standard library of the running Python
 split           which documents are held out
-tokenizer       byte-level BPE: trained, saved, loaded
+tokenizer       byte-level BPE: trained, saved, loaded; patterns split, byte_pairs and merges are its engines
+tokenizer_*     its training on disk, its file, what it makes of a text (domains, encoders); which vocabulary to take
 shards          the folder on disk: raw tokens, document ends, one header
 tokenization    text -> shards, the arrow as one function
 shingles        text -> hashes of its words and of runs of words

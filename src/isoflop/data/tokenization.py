@@ -32,10 +32,11 @@ Progress: TypeAlias = Callable[[Stage, int, int | None], None]
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Survey:
+class Survey:
     """What the first pass found: the text's hash and size, and what the tokenizer is to learn from."""
 
     text_sha256: str
+    n_documents: int
     n_bytes: int
     sample: list[str]
     sample_bytes: int
@@ -81,8 +82,10 @@ def tokenize(
         raise UsageError(f"vocabulary {vocabulary}: the tokenizer given has {tokenizer.vocabulary} tokens")
     report = on_progress or (lambda stage, done, total: None)
     sample_bytes = sample_bytes if tokenizer is None else 0
-    with _held(folder):
-        survey = _survey(documents(), validation_fraction=validation_fraction, sample_bytes=sample_bytes, report=report)
+    with held(folder):
+        survey = read_through(
+            documents(), validation_fraction=validation_fraction, sample_bytes=sample_bytes, report=report
+        )
         settings = {
             "text_sha256": survey.text_sha256,
             "vocabulary": vocabulary,
@@ -114,7 +117,7 @@ def tokenize(
 
 
 @contextmanager
-def _held(folder: Path) -> Iterator[None]:
+def held(folder: Path) -> Iterator[None]:
     """One writer at a time: a lock on the folder itself, which the kernel drops however its holder ends.
 
     Raises:
@@ -176,11 +179,15 @@ def _texts(documents: Iterable[Document]) -> Iterator[tuple[Document, bytes]]:
             yield document, content
 
 
-def _survey(
+def read_through(
     documents: Iterable[Document], *, validation_fraction: float, sample_bytes: int, report: Progress
-) -> _Survey:
-    """The first pass."""
-    digest, sample = hashlib.sha256(), _Sample(sample_bytes)
+) -> Survey:
+    """The first pass; with a fraction of 0 no document is held out.
+
+    Raises:
+        InputError: no text, or a split that is to hold some and holds none.
+    """
+    digest, sample = hashlib.sha256(), Sample(sample_bytes)
     n_documents = n_bytes = validation = 0
     for document, content in _texts(documents):
         _fold(digest, document.id, content)
@@ -193,14 +200,15 @@ def _survey(
         report("read", n_bytes, None)
     if n_documents == 0:
         raise InputError("there is no text in the input")
-    if validation in {0, n_documents}:
+    if validation_fraction and validation in {0, n_documents}:
         empty, full = ("validation", "train") if validation == 0 else ("train", "validation")
         raise InputError(
             f"all {n_documents} documents fall into the split {full} and none into {empty}: a hash of each document's "
             f"id decides, for a share of {validation_fraction}. Give more documents, or another --validation"
         )
-    return _Survey(
+    return Survey(
         text_sha256=digest.hexdigest(),
+        n_documents=n_documents,
         n_bytes=n_bytes,
         sample=sample.texts(),
         sample_bytes=sample.n_bytes,
@@ -214,7 +222,7 @@ def _fold(digest: "hashlib._Hash", document_id: str, content: bytes) -> None:
     digest.update(content)
 
 
-class _Sample:
+class Sample:
     """The pieces of text with the smallest hashes that fit into `limit` bytes.
 
     Which pieces those are depends on their ids alone, not on the order in which they come; only they are held.
@@ -251,7 +259,7 @@ def _encode(
     documents: Iterable[Document],
     folder: Path,
     tokenizer: Tokenizer,
-    survey: _Survey,
+    survey: Survey,
     *,
     validation_fraction: float,
     report: Progress,

@@ -20,6 +20,7 @@ Row = TypeVar("Row", bound=msgspec.Struct)
 NAMES = (
     "devices", "prices", "grids", "throughput", "facilities", "models", "laws", "relations", "tasks", "claims",
     "margins", "speeds", "reliability", "launchers", "apis", "adaptations", "advice", "open_models", "engines",
+    "vocabularies",
 )  # fmt: skip
 
 

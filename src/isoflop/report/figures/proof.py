@@ -49,12 +49,17 @@ def _compute_span(content: Content, rows: list[axes.Row], reach: float | None) -
 def _loss_span(
     content: Content, rows: list[axes.Row], left_out: list[axes.Row], frontier: list[axes.Row]
 ) -> tuple[float, float]:
-    """From the lowest loss of all to the highest of the runs that count; what lies above stands at the edge."""
-    values = [row["loss_nats"] for row in rows] + [row["loss_nats_lo"] for row in frontier]
+    """From the lowest loss of all to the highest of the runs that count; what lies above stands at the edge.
+
+    A law that the runs hardly determine has a band of any depth: half of the axis at most is its.
+    """
+    values = [row["loss_nats"] for row in rows + frontier]
     for forecast in content.forecasts:
         values += [forecast.forecast_nats.lo, forecast.forecast_nats.hi]
     if not rows:
         values += [row["loss_nats_hi"] for row in frontier]
+    deepest = min(values) ** 2 / max(values) if values else 0.0
+    values += [max(row["loss_nats_lo"], deepest) for row in frontier]
     low, high = axes.extent(values, pad=1.04)
     return min([low, *(row["loss_nats"] / 1.04 for row in left_out if row["loss_nats"] is not None)]), high
 
