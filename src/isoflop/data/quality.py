@@ -139,8 +139,8 @@ def train(examples: Mapping[str, Iterable[Document]], *, penalty: float = PENALT
     """Learn to tell the labels apart, calibrate, and judge on documents held out by a hash of their ids.
 
     60 % of the documents train, 20 % calibrate, 20 % judge. Of each label at most MOST_DOCUMENTS are taken (those of
-    the smallest hash), of each the first MOST_CHARS characters, which bounds memory, and of these MOST_PASSAGES passages
-    for training. Every label weighs the same in training.
+    the smallest hash), of each the first MOST_CHARS characters, which bounds memory, and of these MOST_PASSAGES
+    passages for training. Every label weighs the same in training.
 
     Args:
         examples: label -> its documents, read once.
