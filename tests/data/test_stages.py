@@ -19,6 +19,7 @@ from isoflop.errors import InputError, UsageError
 from isoflop.specs import data_recipe
 from isoflop.specs.data_recipe import Limits
 
+RECIPES = sorted((Path(__file__).resolve().parents[2] / "recipes" / "data").glob("*.toml"))
 STAGES = sorted(registry.members("isoflop.data.stages"))
 
 
@@ -54,6 +55,16 @@ def test_a_stage_says_what_it_is_and_what_can_be_set(name: str) -> None:
     assert isinstance(module.VERSION, int)
     assert module.Options.__struct_config__.frozen
     assert list(inspect.signature(module.start).parameters) == ["options", "limits"]
+
+
+@pytest.mark.parametrize("recipe", RECIPES, ids=lambda path: path.stem)
+def test_the_recipes_we_ship_name_stages_and_options_there_are(recipe: Path) -> None:
+    read = data_recipe.load(recipe)
+    try:
+        steps = [step(each, limits=read.limits, folder=read.folder) for each in read.stages]
+    except ModuleNotFoundError as error:
+        pytest.skip(f"{error.name} is not installed")
+    assert {each.name for each in steps} | {"visible"} == set(STAGES)
 
 
 def test_lengths_are_counted_without_white_space_at_the_ends() -> None:

@@ -99,7 +99,8 @@ def _sources(run: Run) -> Part | None:
             Cell(text=f"{n.documents:,}", order=n.documents), Cell(text=units.show(passed.came.bytes, "bytes"),
                                                                    order=passed.came.bytes),
             Cell(text=units.show(n.bytes, "bytes"), order=n.bytes),
-            Cell(text=f"{n.bytes / passed.came.bytes:.1%}" if passed.came.bytes else "–"),
+            Cell(text=f"{n.bytes / passed.came.bytes:.1%}", order=n.bytes / passed.came.bytes)
+            if passed.came.bytes else Cell(text="–"),
         ]
         for name, passed in sorted(came.items())
         for n in [kept[name].kept if name in kept else Count()]
@@ -127,7 +128,10 @@ def _duplicates(run: Run) -> Part | None:
     rows = [
         [Cell(text=each.id), Cell(text=mark), Cell(text=f"{each.documents:,}", order=each.documents),
          Cell(text=_beginning(each.text))]
-        for mark, _ in found for each in last.copies.get(mark, [])
+        for each, mark in sorted(
+            ((each, mark) for mark, _ in found for each in last.copies.get(mark, [])),
+            key=lambda pair: (-pair[0].documents, pair[0].id),
+        )
     ]  # fmt: skip
     largest = table("The largest groups, by the one that stayed", ["document", "", "came", "begins"], rows)
     return Part(name="duplicates", title="Duplicates", charts=[drawings], tables=largest)
