@@ -15,6 +15,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import torch
@@ -107,7 +108,8 @@ def _attempt(place: Path, dice: random.Random, number: int, kills: int) -> bool:
         workers = _workers(process.pid)
         doomed = {"the sweep": [process.pid], "a worker": workers[:1], "all": [process.pid, *workers]}[victim]
         for pid in doomed:
-            os.kill(pid, signal.SIGKILL)
+            with suppress(ProcessLookupError):  # it ended a moment ago
+                os.kill(pid, signal.SIGKILL)
         if victim == "a worker":  # the sweep goes on, and ends a moment later
             time.sleep(dice.uniform(0.0, 5.0))
             process.kill()
