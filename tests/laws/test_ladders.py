@@ -65,13 +65,13 @@ def test_every_convention_of_n_and_c_is_in_every_run(folder: Path) -> None:
         assert run.parameters is not None
         assert run.architecture is not None
         assert run.n_params in sizes
-        counted = {way: run.parameters.by(way) for way in ("total", "non_embedding", "matmul")}  # type: ignore[arg-type]
+        counted = {way: run.parameters.by(way) for way in ("total", "non_embedding", "matmul")}
         assert counted["total"] == run.n_params
         assert counted["non_embedding"] < counted["matmul"] < counted["total"]
-        assert run.compute_flop == pytest.approx(6 * run.n_params * run.n_tokens)
+        assert run.flop == run.compute_flop == pytest.approx(6 * run.n_params * run.n_tokens)
         exact = run.n_tokens * flops_per_token(run.architecture, sequence=run.architecture.context).total
         assert (run.whole_model_flop or run.model_flop) == pytest.approx(exact, rel=1e-6)
         own = 1.0 if run.origin is None else 1 - run.origin.n_tokens / run.n_tokens
-        assert (run.spent_flop or run.compute_flop) == pytest.approx(own * run.compute_flop)
+        assert (run.spent_flop or run.flop) == pytest.approx(own * run.flop)
         assert run.bits_per_byte is not None
         assert run.validation == runs[0].validation

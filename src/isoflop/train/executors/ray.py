@@ -15,6 +15,7 @@ import signal
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from importlib import import_module
 from typing import Any
 
 from isoflop.errors import UsageError
@@ -163,14 +164,14 @@ def open(asked: Asked) -> Cluster:
             ray.init(
                 address=address or "local", log_to_driver=False, configure_logging=False, **({} if address else own)
             )
-    there = ray.cluster_resources()
+    there: dict[str, float] = import_module("ray").cluster_resources()  # Ray leaves this one without types
     gpus = wanted if wanted is not None else min(there.get("GPU", 0.0), float(asked.gpu)) / asked.per_gpu
     needs = float(asked.needs_bytes or 0.0)
     if ours and not address:  # it will not grow: an actor that no node can hold would be waited for without end
         if gpus > there.get("GPU", 0.0):
             ray.shutdown()
             raise UsageError(f"executor ray: {gpus:g} GPUs a worker, and this machine has {there.get('GPU', 0.0):g}")
-        needs = min(needs, there["memory"])  # a run alone always fits
+        needs = min(needs, there.get("memory", needs))  # a run alone always fits
     return Cluster(asked, gpus=gpus, memory_bytes=needs, ours=ours)
 
 
