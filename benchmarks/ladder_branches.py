@@ -9,6 +9,7 @@ branches. Stopped anywhere, the same command goes on.
 """
 
 import argparse
+import sys
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ import numpy as np
 from msgspec.structs import replace
 
 from isoflop import loop
+from isoflop.errors import IsoflopError
 from isoflop.files import write_json
 from isoflop.laws.fitted import Fit
 from isoflop.laws.source import load
@@ -147,4 +149,8 @@ def _inside(a: Any, b: Any) -> bool:
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except IsoflopError as ended:  # stopped, preempted, a full disk: the same command goes on
+        print(f"{type(ended).__name__}: {ended}", file=sys.stderr)
+        sys.exit(ended.exit_code)

@@ -10,11 +10,13 @@ tokens, every tensor of every newest checkpoint, and `runs.jsonl`.
 import argparse
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
 import tempfile
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import torch
@@ -29,6 +31,7 @@ from isoflop.train.sweep import SweepEvent, sweep
 
 VICTIMS = ("the sweep", "a worker", "all")
 LEAST_STEPS = 60  # of a trunk, for each kill
+MOST_EVENTS = 7  # before a kill: the whole ladder tells of some forty, and all kills shall meet it at work
 
 
 def main() -> int:
@@ -42,9 +45,14 @@ def main() -> int:
         _sweep(arguments.go_on, arguments.go_on / "attacked", kills=arguments.kills)
         return 0
     dice = random.Random(arguments.seed)
-    with tempfile.TemporaryDirectory() as place:
-        write_shards(Path(place) / "shards", words=50_000)
-        return _soak(Path(place), arguments.kills, dice)
+    place = Path(tempfile.mkdtemp())
+    write_shards(place / "shards", words=50_000)
+    code = _soak(place, arguments.kills, dice)
+    if code:
+        print(f"the folders are left in {place}")
+    else:
+        shutil.rmtree(place)
+    return code
 
 
 def _soak(place: Path, kills: int, dice: random.Random) -> int:
@@ -96,7 +104,7 @@ def _attempt(place: Path, dice: random.Random, number: int, kills: int) -> bool:
     heard = 0
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
-        wait_for = dice.randint(1, 25)
+        wait_for = dice.randint(1, MOST_EVENTS)
         for line in process.stdout:
             heard += line.split()[0] in {"started", "step", "evaluation", "finished"}
             if heard >= wait_for:
@@ -107,7 +115,8 @@ def _attempt(place: Path, dice: random.Random, number: int, kills: int) -> bool:
         workers = _workers(process.pid)
         doomed = {"the sweep": [process.pid], "a worker": workers[:1], "all": [process.pid, *workers]}[victim]
         for pid in doomed:
-            os.kill(pid, signal.SIGKILL)
+            with suppress(ProcessLookupError):  # it ended a moment ago
+                os.kill(pid, signal.SIGKILL)
         if victim == "a worker":  # the sweep goes on, and ends a moment later
             time.sleep(dice.uniform(0.0, 5.0))
             process.kill()
@@ -145,7 +154,10 @@ def _differences(place: Path, whole: list[Run], again: list[Run]) -> list[str]:
 
 
 def _same_tensors(one: Path, other: Path) -> bool:
-    a, b = (checkpoint.load(checkpoint.listing(run)[-1].folder).tensors for run in (one, other))
+    newest = [checkpoint.listing(run)[-1:] for run in (one, other)]
+    if not all(newest):
+        return False
+    a, b = (checkpoint.load(entry.folder).tensors for (entry,) in newest)
     return all(torch.equal(a[group][name], b[group][name]) for group in a for name in a[group])
 
 

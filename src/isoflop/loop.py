@@ -162,6 +162,7 @@ def _proved(
     *,
     clock: Clock,
     listener: Listener,
+    where: Where = HERE,
 ) -> climbing.Climb:
     """The forecast, and only then the run it speaks of."""
     said = climbing.forecast(proof, law, folder=place)
@@ -171,7 +172,9 @@ def _proved(
         f"{'before that rung was trained' if said.blind else 'when that rung had already been trained'})"
     )
     with clock.stage("proof", "the kept-out rung"), listener.progress("proof") as on_event:
-        run, said = climbing.prove(proof, said, folder=place, made=setup, on_event=on_event)
+        run, said = climbing.prove(
+            proof, said, folder=place, made=setup, on_event=on_event, executor=where.executor, settings=where.settings
+        )
     return climbing.conclude(place, runs=[*runs, run], law=law, second=second, said=said, made=setup)
 
 
@@ -217,8 +220,9 @@ def ascend(
     with clock.stage("law"):
         law, noise, misfit_sd = ascent.fit_law(runs, folder=place)
     climb = _proved(
-        proof(layout, ground, rate), [*tuned, *runs], law, None, place, setup, clock=clock, listener=listener
-    )
+        proof(layout, ground, rate), [*tuned, *runs], law, None, place, setup, clock=clock, listener=listener,
+        where=where,
+    )  # fmt: skip
     return ascent.ascent(climb, layout, rates=line, noise=noise, misfit_sd=misfit_sd), shards
 
 

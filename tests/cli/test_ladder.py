@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -11,8 +12,11 @@ from typing import Any
 
 import pytest
 
+from isoflop.data.shards import open_shards
 from isoflop.files import read_json, read_lines
 from isoflop.laws.fitted import Fit
+from isoflop.plan.trunks import laid
+from isoflop.specs import ladder_file
 from isoflop.specs.run import Run
 from isoflop.train import store
 from isoflop.train.ladder import Forecast
@@ -211,6 +215,15 @@ def test_dry_run_of_a_ladder_begun_knows_its_time(climbed: tuple[Path, dict[str,
     assert payload["wall_s"] > 0
 
 
+def test_text_that_is_read_again_is_counted_and_said(climbed: tuple[Path, dict[str, Any]], here: Any) -> None:
+    unique = open_shards(climbed[0] / "shards").header.splits["train"].n_tokens
+    for budget in ("5e13", "5e14"):
+        payload = here("ladder", "--dry-run", "--runs-dir", str(climbed[0]), "--budget", budget, "--json").json
+        longest = max(rung["n_tokens"] for rung in payload["rungs"])
+        assert f", {longest / unique:.1f} times the" in payload["text"]
+        assert "Beyond 4 times repeated tokens are worth less" in payload["text"]
+
+
 @pytest.mark.parametrize("design", ["grid", "designed"])
 def test_other_designs_cost_what_they_say(design: str, here: Any, tmp_path: Path) -> None:
     payload = here(
@@ -230,6 +243,7 @@ def test_other_designs_cost_what_they_say(design: str, here: Any, tmp_path: Path
         (["--budget", "3 days"], 2, "is a time"),
         (["--text", "/nowhere"], 4, "/nowhere"),
         (["--set", "size=3"], 2, "did you mean"),
+        (["--set", "sizes=2"], 2, "swept_sizes is 3, of the 2 sizes there are"),
         (["--executor-set", "x"], 2, "write KEY=VALUE"),
     ],
 )
@@ -245,3 +259,56 @@ def test_bad_input_ends_with_its_sentence_and_code(
 def test_runs_of_a_ladder_are_of_one_type(climbed: tuple[Path, dict[str, Any]]) -> None:
     told = read_lines(climbed[0] / "ladder" / "runs.jsonl", Run)
     assert {run.id for run in told} == {run["id"] for run in climbed[1]["runs"]}
+
+
+LEAST = ("seeds=1", "seeded_sizes=0", "swept_rates=0")
+
+
+def elsewhere(climbed: Path, plan: Path, text: Path, folder: Path, *more: str) -> dict[str, Any]:
+    """A ladder without rates and repeats, on the machine that is measured already."""
+    (folder / "ladder").mkdir()
+    shutil.copy(climbed / "ladder" / "machine.json", folder / "ladder")
+    settings = [word for setting in LEAST for word in ("--set", setting)]
+    done = subprocess.run(
+        command(text, folder, plan, "--json", *settings, *more),
+        capture_output=True,
+        text=True,
+        timeout=600,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert "Traceback" not in done.stderr
+    payload: dict[str, Any] = json.loads(done.stdout)
+    assert {run["status"] for run in payload["runs"]} == {"finished"}
+    assert payload["forecast"]["blind"]
+    assert payload["forecast"]["measured"] > 0
+    return payload
+
+
+def test_a_grid_is_trained_as_runs_of_their_own(
+    climbed: tuple[Path, dict[str, Any]], plan: Path, text: Path, tmp_path: Path
+) -> None:
+    payload = elsewhere(
+        climbed[0], plan, text, tmp_path, "--design", "grid", "--workers", "1", "--set", "sizes=2",
+        "--set", "tokens_per_param=1.5",
+    )  # fmt: skip
+    assert [run["role"] for run in payload["runs"]].count("fit") == 6
+    assert {run["role"] for run in payload["runs"]} == {"fit", "held_out"}
+    assert payload["saved_fraction"] == 0
+    assert all(run.get("origin") is None for run in payload["runs"])
+
+
+def test_a_designed_ladder_is_trained_on_a_ray_cluster_of_this_machine(
+    climbed: tuple[Path, dict[str, Any]], plan: Path, text: Path, tmp_path: Path
+) -> None:
+    pytest.importorskip("ray", reason="the extra `ray` is not installed")
+    payload = elsewhere(
+        climbed[0], plan, text, tmp_path, "--design", "designed", "--executor", "ray", "--workers", "1",
+        "--set", "designed_share=0.62", "--set", "tokens_per_param=1.5",
+    )  # fmt: skip
+    points = [run for run in payload["runs"] if run["role"] == "fit"]
+    assert 7 <= len(points) <= 9
+    assert all(run["origin"]["fresh"] for run in points)
+    full = laid(ladder_file.load(plan, settings=[*LEAST, "tokens_per_param=1.5"]))
+    assert payload["points_flop"] <= 0.62 * full.separate_flop
+    assert payload["forecast"]["compute_flop"] == pytest.approx(full.proof.separate_flop())

@@ -22,6 +22,7 @@ from isoflop.specs.recipe import Recipe
 
 PLAN = LadderPlan()
 GROUND = Ground("x", 1, 2)
+PLANS = Path(__file__).resolve().parents[2] / "recipes" / "ladders"
 
 
 @pytest.fixture(scope="module")
@@ -173,3 +174,15 @@ def test_a_plan_file_is_read_strictly(tmp_path: Path) -> None:
 def test_the_plan_we_ship_says_the_defaults() -> None:
     path = Path(__file__).resolve().parents[2] / "recipes" / "ladders" / "hour.toml"
     assert ladder_file.load(path) == PLAN
+
+
+@pytest.mark.parametrize(("name", "budget", "points"), [("hour", 5e14, 25), ("minutes", 1e13, 16)])
+def test_a_plan_we_ship_keeps_the_rules_within_the_budget_its_comment_names(
+    name: str, budget: float, points: int
+) -> None:
+    found = of_budget(ladder_file.load(PLANS / f"{name}.toml"), budget)
+    assert sum(len(size.points) for size in found.sizes) == points
+    assert not list(found.flagged())
+    assert 0.75 * budget < found.compute_flop <= 1.01 * budget
+    dearest = max(size.flop(point.steps) for size in found.sizes for point in size.points)
+    assert found.proof.separate_flop() >= 4 * dearest

@@ -92,8 +92,9 @@ class LadderPlan(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
             raise UsageError(f"ladder plan: ratios {list(self.ratios)}: two or more positive numbers, rising")
         if 0 < self.swept_rates < 3:
             raise UsageError("ladder plan: swept_rates: a parabola needs 3; 0 takes the published rule")
-        if self.seeded_sizes > self.sizes or self.swept_sizes > self.sizes:
-            raise UsageError(f"ladder plan: seeded_sizes and swept_sizes are of the {self.sizes} sizes there are")
+        for name in ("seeded_sizes", *(("swept_sizes",) if self.swept_rates else ())):
+            if getattr(self, name) > self.sizes:
+                raise UsageError(f"ladder plan: {name} is {getattr(self, name)}, of the {self.sizes} sizes there are")
         context = self.context
         if context is not None and self.batch_tokens is not None and self.batch_tokens % context:
             raise UsageError(

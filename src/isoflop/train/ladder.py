@@ -4,7 +4,7 @@ The order is the point. When `forecast.json` is written, the run it speaks of ha
 law it came from, and it is never written again for the same law.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Literal
@@ -26,6 +26,7 @@ from isoflop.specs.run import Run
 from isoflop.stamp import Stamp
 from isoflop.train import store
 from isoflop.train.choose import Choice, choose_workers
+from isoflop.train.executors import USUAL
 from isoflop.train.meter import Machine
 from isoflop.train.survey import measure_machine
 from isoflop.train.sweep import SweepEvent, sweep
@@ -179,9 +180,14 @@ def forecast(proof: Recipe, law: Fit, *, folder: Path) -> Forecast:
 
 
 def prove(
-    proof: Recipe, said: Forecast, *, folder: Path, made: Setup, on_event: Callable[[SweepEvent], None]
-) -> tuple[Run, Forecast]:
-    """Train the proof with all cores and put its loss beside the forecast."""
+    proof: Recipe, said: Forecast, *, folder: Path, made: Setup, on_event: Callable[[SweepEvent], None],
+    executor: str = USUAL, settings: Mapping[str, str] | None = None,
+) -> tuple[Run, Forecast]:  # fmt: skip
+    """Train the proof with all cores and put its loss beside the forecast.
+
+    Args:
+        executor, settings: where; see `sweep`.
+    """
     run = sweep(
         [proof],
         runs_dir=folder,
@@ -189,6 +195,8 @@ def prove(
         threads=proof.threads,
         peak_flop_per_s=made.proof_peak_flop_per_s,
         on_event=on_event,
+        executor=executor,
+        settings=settings,
     )[0]
     if run.status == "finished" and said.measured_nats is None:
         said = replace(said, run_id=run.id, measured_nats=run.loss_nats, measured=_now())

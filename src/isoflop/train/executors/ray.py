@@ -6,7 +6,7 @@ go of the run's folder. Run folders must lie where all nodes see them.
 
 Settings: `address` of a cluster, as `ray.init` takes it ("auto" for the one this node is part of, which $RAY_ADDRESS
 means too); without one, a cluster of this machine lives as long as the sweep. `gpus` of each worker, a share for small
-models.
+models; unsaid, one where the cluster has any and the runs may take it.
 """
 
 import os
@@ -15,6 +15,7 @@ import signal
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from importlib import import_module
 from typing import Any
 
 from isoflop.errors import UsageError
@@ -117,14 +118,14 @@ class Remote:
 class Cluster:
     """Actors of one Ray cluster, which places them by processors, GPUs and memory."""
 
-    def __init__(self, asked: Asked, *, gpus: float, ours: bool) -> None:
+    def __init__(self, asked: Asked, *, gpus: float, memory_bytes: float, ours: bool) -> None:
         """`ours`: the cluster was started for this sweep and ends with it."""
         import ray
 
         self.room_bytes: dict[str, float] = {}
         self._threads, self._ours = asked.threads, ours
         self._actors = ray.remote(Outpost).options(
-            num_cpus=asked.threads, num_gpus=gpus, memory=int(asked.needs_bytes or 0), max_concurrency=3
+            num_cpus=asked.threads, num_gpus=gpus, memory=int(memory_bytes), max_concurrency=3
         )
 
     def hire(self, seat: int, *, inbox: Inbox) -> Remote:
@@ -143,17 +144,17 @@ def open(asked: Asked) -> Cluster:
     """Join the cluster, or start one of this machine.
 
     Raises:
-        UsageError: an unknown setting, or `gpus` is no number.
+        UsageError: an unknown setting, `gpus` is no number, or this machine has fewer of them.
     """
     said = settings(asked, known={"address": "", "gpus": ""})
-    gpus = _gpus(said["gpus"]) if said["gpus"] else float(asked.gpu) / asked.per_gpu
+    wanted = _gpus(said["gpus"]) if said["gpus"] else None
     # Read when Ray is imported: nobody is told that this sweep was run.
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     import ray
 
     ours = not ray.is_initialized()
+    address = said["address"] or os.environ.get("RAY_ADDRESS")
     if ours:
-        address = said["address"] or os.environ.get("RAY_ADDRESS")
         own: dict[str, Any] = {
             "num_cpus": asked.workers * asked.threads,
             "include_dashboard": False,
@@ -163,7 +164,15 @@ def open(asked: Asked) -> Cluster:
             ray.init(
                 address=address or "local", log_to_driver=False, configure_logging=False, **({} if address else own)
             )
-    return Cluster(asked, gpus=gpus, ours=ours)
+    there: dict[str, float] = import_module("ray").cluster_resources()  # Ray leaves this one without types
+    gpus = wanted if wanted is not None else min(there.get("GPU", 0.0), float(asked.gpu)) / asked.per_gpu
+    needs = float(asked.needs_bytes or 0.0)
+    if ours and not address:  # it will not grow: an actor that no node can hold would be waited for without end
+        if gpus > there.get("GPU", 0.0):
+            ray.shutdown()
+            raise UsageError(f"executor ray: {gpus:g} GPUs a worker, and this machine has {there.get('GPU', 0.0):g}")
+        needs = min(needs, there.get("memory", needs))  # a run alone always fits
+    return Cluster(asked, gpus=gpus, memory_bytes=needs, ours=ours)
 
 
 @contextmanager

@@ -10,11 +10,14 @@ A job outlives the sweep that submitted it: one that is started again finds it b
 time is up, Slurm sends a signal; the worker saves, and the job goes back into the queue by itself. A job that is
 preempted ends with 75 once its worker has saved, and the sweep submits it again.
 
-Settings: `cluster` ("slurm", or "local" for processes of this machine), `time` of a job, and Slurm's own
-`partition`, `account`, `qos`, `constraint`, `gres`.
+Settings: `cluster` ("slurm", or "local" for processes of this machine), `time` of a job, `gpus` of a node for it
+(unsaid, one where the runs may take it and `sinfo` tells of any there), and Slurm's own `partition`, `account`, `qos`,
+`constraint`, `gres`.
 """
 
 import os
+import shutil
+import subprocess
 import threading
 import time
 from contextlib import suppress
@@ -28,6 +31,7 @@ from msgspec import Struct
 from isoflop import files, units
 from isoflop.errors import PreemptedError, UsageError
 from isoflop.train import protocol
+from isoflop.train.cores import gpus
 from isoflop.train.executors import Asked, Inbox, settings
 from isoflop.train.executors.local import Worker
 from isoflop.train.packing import needs_bytes
@@ -174,9 +178,10 @@ class Job:
 class Queue:
     """The jobs of one sweep."""
 
-    def __init__(self, asked: Asked, said: dict[str, str]) -> None:
+    def __init__(self, asked: Asked, said: dict[str, str], *, gpus: int) -> None:
         submitit = import_module("submitit")
         self.room_bytes: dict[str, float] = {}
+        self._gpus = gpus
         self._asked, self._cluster, self._home = asked, said["cluster"], asked.runs_dir.resolve() / JOBS
         self._found = submitit.LocalJob if self._cluster == "local" else submitit.SlurmJob
         self._executor = submitit.AutoExecutor(folder=self._home / "log", cluster=self._cluster)
@@ -184,7 +189,7 @@ class Queue:
         self._executor.update_parameters(
             timeout_min=max(1, round(units.parse(said["time"], "s", name="time") / 60)),
             cpus_per_task=asked.threads,
-            gpus_per_node=int(asked.gpu),
+            **({"gpus_per_node": gpus} if gpus else {}),
             slurm_signal_delay_s=round(2 * _SAVING_S),
             **slurm,
         )
@@ -208,7 +213,7 @@ class Queue:
         for old in (_MAIL, _STOP, _OBITUARY, _JOB):
             (box / old).unlink(missing_ok=True)
         files.write_atomic(box / _REQUEST, protocol.encode(request))
-        kind = "cuda" if self._asked.gpu else "cpu"
+        kind = "cuda" if self._gpus else "cpu"
         self._executor.update_parameters(
             mem_gb=max(1, -(-needs_bytes(request.recipe, kind=kind) // 1e9)), name=box.name
         )
@@ -236,11 +241,26 @@ def open(asked: Asked) -> Queue:
     """A queue for the runs of a sweep.
 
     Raises:
-        UsageError: an unknown setting, or this is no Slurm cluster.
+        UsageError: an unknown setting, `gpus` is no number, or this is no Slurm cluster.
     """
-    usual = {"cluster": "slurm", "time": "1 day", **dict.fromkeys(_SLURM, "")}
+    usual = {"cluster": "slurm", "time": "1 day", "gpus": "", **dict.fromkeys(_SLURM, "")}
     said = settings(asked, known=usual)
+    if said["gpus"] and not said["gpus"].isdecimal():
+        raise UsageError(f"executor slurm: gpus is {said['gpus']!r}; give the GPUs of a job, such as 1")
     try:
-        return Queue(asked, said)
+        return Queue(asked, said, gpus=int(said["gpus"]) if said["gpus"] else int(asked.gpu and _has_gpus(said)))
     except RuntimeError as error:
         raise UsageError(f"executor slurm: {error}. Start it on a node that has Slurm's commands") from error
+
+
+def _has_gpus(said: dict[str, str]) -> bool:
+    """Whether a job has to ask for one of the GPUs there: Slurm shows it no other, and refuses where there are none."""
+    if said["cluster"] == "local":
+        return bool(gpus())
+    if said["gres"] or shutil.which("sinfo") is None:  # asked for already, or no Slurm at all, which is said elsewhere
+        return False
+    partition = ["--partition", said["partition"]] if said["partition"] else []
+    told = subprocess.run(
+        ["sinfo", "--noheader", "--format=%G", *partition], capture_output=True, text=True, check=False
+    )
+    return "gpu" in told.stdout
