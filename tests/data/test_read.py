@@ -14,7 +14,7 @@ import zstandard
 from hypothesis import given
 from hypothesis import strategies as st
 
-from isoflop.data.read import CUT_CHARS, Document, Text, _parts, documents
+from isoflop.data.read import CUT_CHARS, Document, Text, documents, parts
 from isoflop.errors import InputError
 
 TEXTS = ["Call me Ishmael.\n", "Größe, 数, 🦑", "tabs\tand \u2028 separators\r\n", "a\u0000b"]
@@ -119,12 +119,12 @@ def test_a_text_file_up_to_the_limit_is_one_document(tmp_path: Path) -> None:
     whole=st.integers(40, 80),
 )
 def test_parts_join_to_the_text_wherever_the_stream_was_cut(text: str, cuts: list[int], part: int, whole: int) -> None:
-    at = sorted({0, len(text), *(min(cut, len(text)) for cut in cuts)})
+    at = sorted({0, len(text), *(min(each, len(text)) for each in cuts)})
     blocks = [text[lo:hi] for lo, hi in pairwise(at)]
-    parts = list(_parts(blocks, whole_up_to=whole, part=part))
-    assert "".join(parts) == text
-    assert parts == list(_parts([text], whole_up_to=whole, part=part))
-    assert len(text) > whole or len(parts) <= 1
+    cut = list(parts(blocks, whole_up_to=whole, part=part))
+    assert "".join(cut) == text
+    assert cut == list(parts([text], whole_up_to=whole, part=part))
+    assert len(text) > whole or len(cut) <= 1
 
 
 @pytest.mark.parametrize("cut", [1, 2, 3])

@@ -6,6 +6,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from isoflop.cli.data_classifier import classifier
+from isoflop.cli.data_pii import pii
+from isoflop.cli.data_run import report_command, run_command
 from isoflop.cli.shell import Output, Printer, output_options
 
 if TYPE_CHECKING:
@@ -15,6 +18,12 @@ if TYPE_CHECKING:
 @click.group()
 def data() -> None:
     """From text to token shards."""
+
+
+data.add_command(run_command)
+data.add_command(report_command)
+data.add_command(pii)
+data.add_command(classifier)
 
 
 @data.command()

@@ -85,6 +85,8 @@ _EXTRA = {
     "torch": "train", "safetensors": "train", "rustbpe": "data", "tiktoken": "data", "pyarrow": "data",
     "zstandard": "data", "regex": "data", "tokenizers": "tokenizers", "tensorboard": "tensorboard", "wandb": "wandb",
     "trackio": "trackio", "codecarbon": "carbon", "altair": "report", "vl_convert": "report",
+    "resiliparse": "web", "trafilatura": "web", "justext": "web", "lxml": "web", "rensa": "web", "fsspec": "web",
+    "py3langid": "web", "ray": "ray",
 }  # fmt: skip
 
 
@@ -230,7 +232,7 @@ class Recorder(Printer):
 
 
 # The verbs that can write their answer as a page.
-_PAGED = re.compile(r"law\..*|plan|plan-diff|tokenizer\.(report|advise)")
+_PAGED = re.compile(r"law\..*|plan|plan-diff|tokenizer\.(report|advise)|data\.report|data\.classifier\..*")
 
 
 def output_options(verb: str) -> Callable[[F], F]:

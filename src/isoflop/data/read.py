@@ -6,9 +6,8 @@ corpus must never pass for a whole one.
 """
 
 import codecs
-import gzip
 import os
-import zlib
+import sys
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any, Protocol
@@ -16,6 +15,7 @@ from typing import Any, Protocol
 import msgspec
 from msgspec import Struct
 
+from isoflop.data.unpack import DamagedError, blocks, lines
 from isoflop.errors import InputError
 
 PLAIN = frozenset({
@@ -28,7 +28,6 @@ LINES = frozenset({".jsonl", ".ndjson"})
 PARQUET = frozenset({".parquet", ".pq"})
 COMPRESSED = frozenset({".gz", ".zst"})
 
-BLOCK_BYTES = 1 << 20
 # A text file longer than CUT_CHARS becomes documents of about PART_CHARS, so that one long file can still be split into
 # training and validation, and no file has to fit into memory.
 CUT_CHARS = 64 << 10
@@ -193,67 +192,21 @@ def _blocks(file: Path) -> Iterator[bytes]:
     Raises:
         InputError: the compressed stream is damaged or ends early.
     """
-    read = {".gz": _gzip_blocks, ".zst": _zstd_blocks}.get(file.suffix.lower(), _plain_blocks)
+    packing = file.suffix.lower() if file.suffix.lower() in COMPRESSED else ""
     try:
-        yield from read(file)
-    except (EOFError, gzip.BadGzipFile, zlib.error) as error:
+        with file.open("rb") as source:
+            yield from blocks(source, packing=packing)
+    except DamagedError as error:
         raise InputError(
             f"{file}: damaged or cut-off {file.suffix} file ({error}). Copy or download it again"
         ) from error
 
 
-def _plain_blocks(file: Path) -> Iterator[bytes]:
-    with file.open("rb") as source:
-        while block := source.read(BLOCK_BYTES):
-            yield block
-
-
-def _gzip_blocks(file: Path) -> Iterator[bytes]:
-    with gzip.open(file, "rb") as source:
-        while block := source.read(BLOCK_BYTES):
-            yield block
-
-
-def _zstd_blocks(file: Path) -> Iterator[bytes]:
-    """Frames one after the other; the library's own reader takes a cut-off last frame for the end."""
-    import zstandard
-
-    frame = zstandard.ZstdDecompressor().decompressobj()
-    open_frame = False
-    try:
-        for packed in _plain_blocks(file):
-            while packed:
-                open_frame = True
-                yield frame.decompress(packed)
-                packed = b""
-                if frame.eof:
-                    packed, open_frame = frame.unused_data, False
-                    frame = zstandard.ZstdDecompressor().decompressobj()
-    except zstandard.ZstdError as error:
-        raise EOFError(error) from error
-    if open_frame:
-        raise EOFError("the last frame has no end")
-
-
-def _numbered_lines(blocks: Iterable[bytes]) -> Iterator[tuple[int, bytes]]:
-    number = 0
-    pending: list[bytes] = []
-    for block in blocks:
-        *whole, rest = block.split(b"\n")
-        for line in whole:
-            number += 1
-            yield number, b"".join([*pending, line])
-            pending = []
-        pending.append(rest)
-    if last := b"".join(pending):
-        yield number + 1, last
-
-
 def _json_lines(file: Path, name: str) -> Iterator[Document]:
     decoder = msgspec.json.Decoder(_Row)
-    for number, line in _numbered_lines(_blocks(file)):
-        line = line.removeprefix(codecs.BOM_UTF8) if number == 1 else line
-        if not line.strip():
+    for number, line, _ in lines(_blocks(file), longest=sys.maxsize):
+        line = line.removeprefix(codecs.BOM_UTF8) if line and number == 1 else line
+        if not line or not line.strip():
             continue
         try:
             row = decoder.decode(line)
@@ -297,9 +250,9 @@ def _parquet_rows(table: Any, file: Path, name: str) -> Iterator[Document]:
 
 def _plain(file: Path, name: str) -> Iterator[Document]:
     """A text file: one document, or several where it is long."""
-    parts = _parts(_decoded(_blocks(file)), whole_up_to=CUT_CHARS, part=PART_CHARS)
-    first = next(parts, None)
-    second = next(parts, None)
+    cut = parts(_decoded(_blocks(file)), whole_up_to=CUT_CHARS, part=PART_CHARS)
+    first = next(cut, None)
+    second = next(cut, None)
     if first is None:
         return
     if second is None:
@@ -307,7 +260,7 @@ def _plain(file: Path, name: str) -> Iterator[Document]:
         return
     yield Document(f"{name}#0", first)
     yield Document(f"{name}#1", second)
-    for number, text in enumerate(parts, 2):
+    for number, text in enumerate(cut, 2):
         yield Document(f"{name}#{number}", text)
 
 
@@ -334,7 +287,7 @@ def _with_end(blocks: Iterable[bytes]) -> Iterator[bytes]:
     yield b""
 
 
-def _parts(texts: Iterable[str], *, whole_up_to: int, part: int) -> Iterator[str]:
+def parts(texts: Iterable[str], *, whole_up_to: int, part: int) -> Iterator[str]:
     """Cut a text that is longer than `whole_up_to` at paragraph ends, every `part` characters or a little later.
 
     A part runs to the first blank line behind `part` characters, else to the first line end, else it is cut at
