@@ -12,7 +12,8 @@ from pathlib import Path
 from msgspec import structs
 
 from isoflop.data.shards import Shards, open_shards
-from isoflop.errors import IsoflopError, PreemptedError, ResourceError, StoppedError
+from isoflop.errors import IsoflopError, PreemptedError, ResourceError, StoppedError, UsageError
+from isoflop.specs.data import Data
 from isoflop.specs.recipe import Recipe
 from isoflop.specs.run import Run, Status
 from isoflop.train import origin, record
@@ -116,6 +117,8 @@ def _open(recipe: Recipe) -> Shards:
         InputError: they are missing or damaged.
         UsageError: the model's vocabulary is too small for them and what is learned.
     """
+    if recipe.data != Data():
+        raise UsageError("recipe: [data] can be read and counted, and not be trained yet; name one folder with shards")
     shards = open_shards(Path(recipe.shards))
     check(recipe, shards)
     return shards
