@@ -33,6 +33,8 @@ FILE_TOKENS = 1 << 26
 _OURS = re.compile(r"(train|validation)-\d{5}(\.ends)?\.bin")
 _TYPE: dict[str, np.dtype[np.unsignedinteger]] = {"uint16": np.dtype("<u2"), "uint32": np.dtype("<u4")}
 _ENDS = np.dtype("<u8")
+_ACROSS = -1  # in place of a file's number, where a row runs over its end
+_TOGETHER = 8  # rows of one file from which on one index of them all is faster than a slice for each
 
 
 class ShardFile(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -104,6 +106,7 @@ class Tokens:
     def __init__(self, arrays: Sequence[npt.NDArray[np.unsignedinteger]]) -> None:
         self.arrays = [array for array in arrays if len(array)]
         self.offsets = np.cumsum([0, *map(len, self.arrays)], dtype=np.int64)
+        self._views: dict[tuple[int, int], npt.NDArray[np.unsignedinteger]] = {}
 
     def __len__(self) -> int:
         return int(self.offsets[-1])
@@ -112,14 +115,29 @@ class Tokens:
         """(n, length) the tokens from each of n positions on; a row may run over the end of a file."""
         out = np.empty((len(starts), length), dtype=np.int64)
         which = np.searchsorted(self.offsets, starts, side="right") - 1
-        inside = starts + length <= self.offsets[which + 1]
-        for number in np.unique(which[inside]):
-            rows = inside & (which == number)
-            views = np.lib.stride_tricks.sliding_window_view(self.arrays[number], length)
-            out[rows] = views[starts[rows] - self.offsets[number]]
-        for row in np.flatnonzero(~inside):
-            out[row] = self._across(int(starts[row]), length)
+        which[starts + length > self.offsets[which + 1]] = _ACROSS
+        by_file = np.argsort(which, kind="stable")
+        for rows in np.split(by_file, np.flatnonzero(np.diff(which[by_file])) + 1) if len(starts) else ():
+            number = int(which[rows[0]])
+            if number != _ACROSS and len(rows) >= _TOGETHER:
+                out[rows] = self._rows(number, length)[starts[rows] - self.offsets[number]]
+                continue
+            for row in rows.tolist():
+                out[row] = self._slice(number, int(starts[row]), length)
         return out
+
+    def _rows(self, number: int, length: int) -> npt.NDArray[np.unsignedinteger]:
+        """All rows of a length that a file holds, as one view."""
+        if (number, length) not in self._views:
+            self._views[number, length] = np.lib.stride_tricks.sliding_window_view(self.arrays[number], length)
+        return self._views[number, length]
+
+    def _slice(self, number: int, start: int, length: int) -> npt.NDArray[np.unsignedinteger]:
+        """One row, in a file or across the ends of some."""
+        if number == _ACROSS:
+            return self._across(start, length)
+        begin = start - int(self.offsets[number])
+        return self.arrays[number][begin : begin + length]
 
     def _across(self, start: int, length: int) -> npt.NDArray[np.unsignedinteger]:
         parts = []
