@@ -9,7 +9,7 @@ from msgspec import structs
 from isoflop import files, units
 from isoflop.cli.shell import Output, output_options
 from isoflop.cli.train import folder_name, run_recipe
-from isoflop.data.shards import open_shards
+from isoflop.data.sources import open_sources
 from isoflop.errors import InputError, UsageError
 from isoflop.specs import recipe_file
 from isoflop.specs.recipe import Recipe
@@ -61,7 +61,7 @@ def continue_run(
     if dry_run:
         from isoflop.train.origin import resolved
 
-        resolved(recipe, folder=runs_dir / name, shards=open_shards(Path(recipe.shards)))
+        resolved(recipe, folder=runs_dir / name, sources=open_sources(recipe.sources))
         output.show(story, lambda printer: printer.line(sentence(story)))
         return
     output.progress(sentence(story))

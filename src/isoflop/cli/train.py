@@ -13,7 +13,7 @@ import click
 from isoflop import units
 from isoflop.cli.meter_view import beside
 from isoflop.cli.shell import Output, Printer, output_options
-from isoflop.data.shards import open_shards
+from isoflop.data.sources import open_sources
 from isoflop.errors import DivergedError, UsageError
 from isoflop.specs.recipe import Recipe
 from isoflop.specs.recipe_file import load
@@ -80,7 +80,7 @@ def run_recipe(recipe: Recipe, folder: Path, output: Output, *, sinks: tuple[str
         IsoflopError: whatever stopped it.
     """
     shown, here = asked(sinks), place()
-    open_shards(Path(recipe.shards))  # what is missing is said before torch is imported
+    open_sources(recipe.sources)  # what is missing is said before torch is imported
     begin_anew(recipe.threads)  # which may start this program again: what is said before is said twice
     if here.world > 1:
         laid_out(recipe, here.world)

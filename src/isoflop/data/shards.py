@@ -13,6 +13,7 @@ import hashlib
 import os
 import re
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property
 from pathlib import Path
 from typing import BinaryIO, Literal
@@ -191,22 +192,30 @@ class Shards:
         files = [file for split in self.header.splits.values() for file in split.files]
         return [name for file in files for name in (file.name, file.ends_name)]
 
-    def verify(self, *, should_stop: Callable[[], bool] = lambda: False) -> bool:
+    def verify(self, *, should_stop: Callable[[], bool] = lambda: False, threads: int = 1) -> bool:
         """Read everything and hold it against the header; False where it was asked to stop between two files.
 
+        Args:
+            threads: that read a file each.
+
         Raises:
-            InputError: a file is missing or its bytes are not those written; names the file.
+            InputError: a file is missing or its bytes are not those written; names the first.
         """
         self.check_sizes()
         self._load_tokenizer()
-        for split in self.header.splits.values():
-            for file in split.files:
-                if should_stop():
-                    return False
-                for name, wanted in ((file.name, file.sha256), (file.ends_name, file.ends_sha256)):
-                    if sha256_file(self.folder / name) != wanted:
-                        raise InputError(f"{self.folder / name}: damaged (sha256 differs). Tokenize the text again")
-                self._check_content(file)
+        files = [file for split in self.header.splits.values() for file in split.files]
+        with ThreadPoolExecutor(threads) as pool:  # hashing lets go of the interpreter
+            checked = pool.map(lambda file: not should_stop() and self._verify(file), files)
+            try:
+                return all(checked)
+            finally:
+                pool.shutdown(cancel_futures=True)
+
+    def _verify(self, file: ShardFile) -> bool:
+        for name, wanted in ((file.name, file.sha256), (file.ends_name, file.ends_sha256)):
+            if sha256_file(self.folder / name) != wanted:
+                raise InputError(f"{self.folder / name}: damaged (sha256 differs). Tokenize the text again")
+        self._check_content(file)
         return True
 
     def check_sizes(self) -> None:

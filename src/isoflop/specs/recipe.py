@@ -180,7 +180,7 @@ class Recipe(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
             structs.replace(source, weight=float(part))
             for source, part in zip(self.data.sources, phase.parts, strict=False)
         )
-        layout = self.layout and _laid(self.layout, stretch=phase.model.context / self.model.context)
+        layout = self.layout and self.layout.stretched(phase.model.context / self.model.context)
         return structs.replace(self, model=phase.model, data=Data(sources=sources), layout=layout)
 
     def _check_stages(self) -> None:
@@ -258,16 +258,6 @@ def _stretched(model: Model, stage: Stage) -> Model:
     if asked and not isinstance(model, Decoder):
         raise UsageError(f"recipe: data.stages: {next(iter(asked))}: only a decoder's positions can be stretched")
     return structs.replace(model, **asked)
-
-
-def _laid(layout: Layout, *, stretch: float) -> Layout:
-    """The layout for sequences so much longer: as many tokens at once, as far as whole sequences allow."""
-    if stretch == 1:
-        return layout
-    micro_batch = max(1, int(layout.micro_batch / stretch))
-    accumulation = max(1, round(layout.micro_batch * layout.accumulation / stretch / micro_batch))
-    sequence = round(layout.sequence * stretch)
-    return structs.replace(layout, micro_batch=micro_batch, accumulation=accumulation, sequence=sequence)
 
 
 def _without(fields: Mapping[str, Any], usual: Mapping[str, object]) -> dict[str, Any]:

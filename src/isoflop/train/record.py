@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import tomli_w
@@ -42,6 +43,7 @@ class Row(Struct, frozen=True, kw_only=True, omit_defaults=True):
         memory_bytes, tensors_bytes, process_bytes: at most so far; see `gauges.Peak`.
         expert_load: of the last step's last micro-batch; see `gauges.expert_load`.
         validation_tokens: how many tokens the evaluation predicted.
+        validation_sources: of a mixture, nats per token on each source's part of it.
     """
 
     step: int
@@ -60,6 +62,7 @@ class Row(Struct, frozen=True, kw_only=True, omit_defaults=True):
     validation_loss_nats: float | None = None
     validation_tokens: int | None = None
     bits_per_byte: float | None = None
+    validation_sources: dict[str, float] | None = None
 
 
 @contextmanager
@@ -113,9 +116,10 @@ def write_recipe(folder: Path, recipe: Recipe) -> None:
     files.write_atomic(folder / store.RECIPE, tomli_w.dumps(_without_none(msgspec.to_builtins(recipe))))
 
 
-def _without_none(value: dict[str, object]) -> dict[str, object]:
-    kept = {name: item for name, item in value.items() if item is not None}
-    return {name: _without_none(item) if isinstance(item, dict) else item for name, item in kept.items()}
+def _without_none(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {name: _without_none(item) for name, item in value.items() if item is not None}
+    return [_without_none(item) for item in value] if isinstance(value, list | tuple) else value
 
 
 def write_run(folder: Path, run: Run) -> None:
