@@ -4,12 +4,14 @@ from collections.abc import Mapping, Sequence
 from itertools import islice
 from pathlib import Path
 
+from isoflop.data.mixture import Mixture, Span
 from isoflop.data.shards import Shards, Tokens, open_shards
 from isoflop.data.split import Split
 from isoflop.data.tokenizer import Tokenizer
 from isoflop.errors import UsageError
 from isoflop.files import sha256_value
 from isoflop.specs.data import Source
+from isoflop.specs.recipe import Recipe
 
 
 class Sources:
@@ -64,6 +66,26 @@ class Sources:
     def first(self, n: int) -> "Sources":
         """The first so many of them."""
         return Sources(dict(islice(self.shards.items(), n)))
+
+    def mixture(self, recipe: Recipe, *, rank: int = 0, world: int = 1, behind: int = 0) -> Mixture:
+        """The training batches of a recipe; arguments as those of `Mixture`.
+
+        Raises:
+            UsageError: the ranks cannot share them evenly.
+            InputError: a source that is read has fewer tokens than one sequence.
+        """
+        spans = []
+        for phase in recipe.phases:
+            alike = recipe.within(phase)
+            spans.append(
+                Span(begins=phase.begins, context=alike.row.text, sequences=alike.sequences, parts=phase.parts)
+            )
+        texts, names = self.tokens("train"), self.called()
+        return Mixture(texts, spans, seed=recipe.seed, rank=rank, world=world, behind=behind, names=names)
+
+    def called(self) -> list[str]:
+        """What errors call the texts."""
+        return ["the split"] if len(self.shards) == 1 else [f"source {name!r}" for name in self.shards]
 
     def tokens(self, split: Split) -> list[Tokens]:
         """Of each, mapped from disk."""

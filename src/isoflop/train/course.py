@@ -19,19 +19,11 @@ class Course:
     """
 
     def __init__(self, recipe: Recipe, sources: Sources) -> None:
-        self._phases, self._batch_tokens = recipe.phases, recipe.batch_tokens
-        self._ends = [*(phase.begins for phase in self._phases[1:]), recipe.steps]
+        self._phases = recipe.phases
         self.alike = [recipe.within(phase) for phase in self._phases]
         self.models = [one.model for one in self.alike]
         self.validations = [Validation(one, sources) for one in self.alike]
         self.flop_per_token = [flop_per_text_token(one) for one in self.alike]
-
-    def model_flop(self, begins: int, step: int) -> float:
-        """Work of the steps from one on to another."""
-        return sum(
-            flop * (max(0, min(step, end) - max(begins, phase.begins)) * self._batch_tokens)
-            for flop, phase, end in zip(self.flop_per_token, self._phases, self._ends, strict=True)
-        )
 
     def change(self, before: int, now: int) -> str:
         """What is other in one phase than in another, in words."""

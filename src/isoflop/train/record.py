@@ -19,6 +19,7 @@ from msgspec import Struct
 
 from isoflop import files
 from isoflop.errors import InputError, UsageError
+from isoflop.specs.data import Data
 from isoflop.specs.recipe import Recipe
 from isoflop.specs.run import Run
 from isoflop.train import store
@@ -113,7 +114,10 @@ def settled(folder: Path, *, key: str) -> Run | None:
 
 def write_recipe(folder: Path, recipe: Recipe) -> None:
     """Write `recipe.toml`; what the recipe leaves to a rule stays unsaid, as TOML has no null."""
-    files.write_atomic(folder / store.RECIPE, tomli_w.dumps(_without_none(msgspec.to_builtins(recipe))))
+    content = _without_none(msgspec.to_builtins(recipe))
+    idle = "shards" if recipe.data.sources else "data" if recipe.data == Data() else ""
+    content.pop(idle, None)
+    files.write_atomic(folder / store.RECIPE, tomli_w.dumps(content))
 
 
 def _without_none(value: Any) -> Any:

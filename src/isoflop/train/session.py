@@ -11,6 +11,7 @@ from msgspec import structs
 from isoflop import stamp
 from isoflop.count.parameters import parameters
 from isoflop.count.text import law_flop_per_text_token
+from isoflop.count.text import model_flop as model_flop_of
 from isoflop.data.mixture import Read
 from isoflop.data.sources import Sources
 from isoflop.specs.origin import Ancestor
@@ -157,7 +158,7 @@ class Session:
         read = self._batches.read(self.counters.step)
         # Batches behind it may have been passed over; no more was seen than was seen in all.
         unique_tokens = min(sum(one.unique_tokens for one in read.values()), seen_tokens)
-        model_flop = self._course.model_flop(self._begins, self.counters.step)
+        model_flop = model_flop_of(self.recipe, begins=self._begins, ends=self.counters.step)
         return structs.replace(
             self.record,
             architecture=self._course.models[self.counters.phase],

@@ -9,10 +9,9 @@ from torch import Tensor, nn
 from isoflop.data.batch import Batch
 from isoflop.data.corrupt import NOTHING, Ids, Place
 from isoflop.data.loader import Windows
-from isoflop.data.mixture import Mixture, Read, Span
+from isoflop.data.mixture import Read
 from isoflop.data.sources import Sources
 from isoflop.errors import UsageError
-from isoflop.specs.data import Phase
 from isoflop.specs.objective import CAUSAL
 from isoflop.specs.recipe import Recipe
 from isoflop.train import objectives
@@ -29,15 +28,7 @@ class Batches:
 
     def __init__(self, recipe: Recipe, sources: Sources, *, rank: int = 0, world: int = 1, behind: int = 0) -> None:
         self._names = list(sources.shards)
-        self._mixture = Mixture(
-            sources.tokens("train"),
-            [_span(recipe, phase) for phase in recipe.phases],
-            seed=recipe.seed,
-            rank=rank,
-            world=world,
-            behind=behind,
-            names=_called(sources),
-        )
+        self._mixture = sources.mixture(recipe, rank=rank, world=world, behind=behind)
         self._seed, self._behind = recipe.seed, behind
         self._objective = objectives.load(str(recipe.learned.name))
         self._terms = objectives.terms(recipe, text_vocabulary=sources.vocabulary)
@@ -55,16 +46,6 @@ class Batches:
     def read(self, batches: int) -> dict[str, Read]:
         """What has been read of each source after so many batches, those behind included."""
         return dict(zip(self._names, self._mixture.read(batches), strict=True))
-
-
-def _span(recipe: Recipe, phase: Phase) -> Span:
-    inside = recipe.within(phase)
-    return Span(begins=phase.begins, context=inside.row.text, sequences=inside.sequences, parts=phase.parts)
-
-
-def _called(sources: Sources) -> list[str]:
-    """What errors call the texts."""
-    return ["the split"] if len(sources.shards) == 1 else [f"source {name!r}" for name in sources.shards]
 
 
 class Validation:
@@ -93,7 +74,7 @@ class Validation:
                 token_bytes=self._token_bytes,
                 of=called,
             )
-            for name, tokens, called in zip(self.sources, sources.tokens("validation"), _called(sources), strict=True)
+            for name, tokens, called in zip(self.sources, sources.tokens("validation"), sources.called(), strict=True)
         }
         self._objective = objectives.load(str(recipe.learned.name))
         self._terms = objectives.terms(recipe, text_vocabulary=sources.vocabulary)
