@@ -24,7 +24,7 @@ from isoflop.data.turns import Turns
 from isoflop.errors import UsageError
 
 Batch: TypeAlias = tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]
-_AHEAD = 4096  # samples whose windows are found at once: for 4 the operations on arrays would take nearly as long
+_AHEAD = 4096  # most samples of a rank whose windows are found at once: those of 4 would take nearly as long
 _NONE = np.empty((0, 0), dtype=np.int64)
 
 
@@ -187,23 +187,28 @@ class Mixture:
         return _Pass(span.context, windows, passes)
 
     def _windows(self, number: int, batch: int) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
-        """(S,) texts and (S,) windows of a batch of a span; those of the next batches are found with it, and kept."""
+        """(S,) texts and (S,) windows of a batch of a span.
+
+        Who reads on and on has those of the next batches found with it and kept, twice as many each time.
+        """
         begins, which, windows = self._found.get(number, (0, _NONE, _NONE))
         if not begins <= batch < begins + len(which):
-            begins, which, windows = self._found[number] = (batch, *self._find(number, batch))
+            most = max(1, _AHEAD * self.world // self.spans[number].sequences)
+            ahead = min(most, 2 * len(which)) if batch == begins + len(which) else 1
+            begins, which, windows = self._found[number] = (batch, *self._find(number, batch, max(1, ahead)))
         return which[batch - begins], windows[batch - begins]
 
-    def _find(self, number: int, batch: int) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
-        """(batches, S) texts and windows from a batch on, as many batches as are found at once."""
+    def _find(self, number: int, batch: int, batches: int) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+        """(batches, S) texts and windows from a batch on."""
         sequences = self.spans[number].sequences
         share = sequences // self.world
-        firsts = self._sample(batch, number) + np.arange(max(1, _AHEAD // share), dtype=np.int64) * sequences
+        firsts = self._sample(batch, number) + np.arange(batches, dtype=np.int64) * sequences
         samples = firsts[:, None] + np.arange(self.rank * share, (self.rank + 1) * share, dtype=np.int64)
         which, places = self._turns[number].of(samples.ravel())
         windows = np.empty_like(places)
         for text, at in enumerate(self._passes[number]):
-            if at is not None:
-                rows = np.flatnonzero(which == text)
+            rows = np.flatnonzero(which == text)
+            if at is not None and len(rows):
                 windows[rows] = in_order(
                     places[rows] + at.place, at.windows, seed=self.seed, stream=text, epoch=at.epoch
                 )

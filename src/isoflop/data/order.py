@@ -38,32 +38,37 @@ def in_order(
         epoch: number of the first pass.
     """
     passes, inside = np.divmod(places, n)
-    found = np.empty_like(inside)
-    for one in np.unique(passes):
-        now = passes == one
-        found[now] = shuffled(inside[now], n, seed=seed, epoch=epoch + int(one), stream=stream)
-    return found
+    different, which = np.unique(passes, return_inverse=True)
+    keys = np.stack([_round_keys(seed, epoch + int(one), stream) for one in different], axis=1)
+    return _permuted(inside, n, keys[:, which] if len(different) > 1 else keys)
 
 
-def shuffled(places: npt.NDArray[np.int64], n: int, *, seed: int, epoch: int, stream: int = 0) -> npt.NDArray[np.int64]:
-    """Where a permutation of 0..n-1, chosen by (seed, epoch, stream), puts `places`.
+def shuffled(places: npt.NDArray[np.int64], n: int, *, seed: int, epoch: int) -> npt.NDArray[np.int64]:
+    """Where a permutation of 0..n-1, chosen by (seed, epoch), puts `places`."""
+    return _permuted(places, n, _round_keys(seed, epoch, 0)[:, None])
+
+
+def _permuted(places: npt.NDArray[np.int64], n: int, keys: npt.NDArray[np.uint64]) -> npt.NDArray[np.int64]:
+    """Places under the permutation that the keys choose.
 
     A Feistel network on pairs (left < a, right < b) with a*b just above n; what lands outside n is sent through
     again until it lands inside. So no list of n windows is ever built or kept (8 GB at a trillion tokens), any place
     is found in the same time, and the order is this code's own, not that of one release of a random library.
 
+    Args:
+        keys: (rounds, places), or (rounds, 1) where all have the same.
+
     Source: Black and Rogaway 2002, "Ciphers with arbitrary finite domains", generalised Feistel and cycle walking.
     """
     a = int(np.ceil(np.sqrt(n)))
     b = -(-n // a)
-    keys = _round_keys(seed, epoch, stream)
     out = places.astype(np.uint64)
     todo = np.arange(len(out))
     while len(todo):
-        here = out[todo]
+        here, own = out[todo], keys if keys.shape[1] == 1 else keys[:, todo]
         left = here // np.uint64(b)
         right = here - left * np.uint64(b)
-        for one, two in zip(keys[::2], keys[1::2], strict=True):
+        for one, two in zip(own[::2], own[1::2], strict=True):
             left = _modulo(left + _modulo(mixed(right, one), a), a)
             right = _modulo(right + _modulo(mixed(left, two), b), b)
         here = left * np.uint64(b) + right

@@ -18,14 +18,16 @@ from functools import cached_property
 from pathlib import Path
 from typing import BinaryIO, Literal
 
+import msgspec
 import numpy as np
 import numpy.typing as npt
 from msgspec import Struct
+from msgspec.structs import replace
 
 from isoflop.data.split import Split
 from isoflop.data.tokenizer import Tokenizer
 from isoflop.errors import InputError
-from isoflop.files import disk, read_json, sha256_file, sha256_value
+from isoflop.files import disk, read_json, sha256_file, sha256_value, write_atomic
 from isoflop.stamp import Stamp
 
 HEADER = "shards.json"
@@ -34,6 +36,7 @@ FILE_TOKENS = 1 << 26
 _OURS = re.compile(r"(train|validation)-\d{5}(\.ends)?\.bin")
 _TYPE: dict[str, np.dtype[np.unsignedinteger]] = {"uint16": np.dtype("<u2"), "uint32": np.dtype("<u4")}
 _ENDS = np.dtype("<u8")
+_ZEROS = "0" * 64
 _ACROSS = -1  # in place of a file's number, where a row runs over its end
 _TOGETHER = 8  # rows of one file from which on one index of them all is faster than a slice for each
 
@@ -76,6 +79,8 @@ class Header(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         validation_fraction: share of documents meant for validation; a hash of the id decides.
         tokenizer_sample_bytes: bytes of training text the vocabulary was learned from.
         source: what the text is, for people.
+        tokenizer_file_sha256: of the bytes of `tokenizer.json`; "" where another program wrote the header.
+        header_sha256: of the header's own bytes, with zeros in this place; "" likewise.
     """
 
     dtype: Literal["uint16", "uint32"]
@@ -87,6 +92,8 @@ class Header(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     tokenizer_sample_bytes: int
     source: str
     stamp: Stamp
+    tokenizer_file_sha256: str = ""
+    header_sha256: str = ""
     schema: Literal["isoflop/shards@1"] = "isoflop/shards@1"
 
     @property
@@ -232,8 +239,10 @@ class Shards:
         _check_size(self.folder / TOKENIZER, None)
 
     def _load_tokenizer(self) -> Tokenizer:
-        path = self.folder / TOKENIZER
+        path, written = self.folder / TOKENIZER, self.header.tokenizer_file_sha256
         tokenizer = Tokenizer.load(path)
+        if written and sha256_file(path) != written:
+            raise InputError(f"{path}: damaged (sha256 differs). Tokenize the text again")
         if tokenizer.sha256 != self.header.tokenizer_sha256:
             raise InputError(f"{path}: not the tokenizer these shards were written with. Tokenize the text again")
         return tokenizer
@@ -265,10 +274,22 @@ def open_shards(folder: Path) -> Shards:
             f"{folder}: no {HEADER} in it, so tokenization never finished. Run `isoflop data tokenize` again"
         )
     header = read_json(folder / HEADER, Header)
+    _check_own(folder / HEADER, header)
     _check_header(folder / HEADER, header)
     shards = Shards(folder, header)
     shards.check_sizes()
     return shards
+
+
+def write_header(folder: Path, header: Header) -> None:
+    """Finish a folder: the header, with hashes of the tokenizer's file and of itself.
+
+    Raises:
+        ResourceError: the disk is full.
+    """
+    whole = replace(header, tokenizer_file_sha256=sha256_file(folder / TOKENIZER), header_sha256=_ZEROS)
+    content = msgspec.json.format(msgspec.json.encode(whole), indent=2) + b"\n"
+    write_atomic(folder / HEADER, content.replace(_ZEROS.encode(), hashlib.sha256(content).hexdigest().encode()))
 
 
 def dtype_for(vocabulary: int) -> Literal["uint16", "uint32"]:
@@ -392,6 +413,18 @@ def _check_size(path: Path, wanted: int | None) -> None:
     size = path.stat().st_size
     if wanted is not None and size != wanted:
         raise InputError(f"{path}: {size} bytes where the header says {wanted}. Tokenize the text again")
+
+
+def _check_own(path: Path, header: Header) -> None:
+    """The hash of the header itself: a flipped byte in a count or a name is damage, too."""
+    if not header.header_sha256:
+        return
+    content = path.read_bytes().replace(header.header_sha256.encode(), _ZEROS.encode())
+    if hashlib.sha256(content).hexdigest() != header.header_sha256:
+        raise InputError(
+            f"{path}: damaged or changed by hand (sha256 differs). Tokenize the text again, or take header_sha256 out "
+            "to vouch for it yourself"
+        )
 
 
 def _check_header(path: Path, header: Header) -> None:
