@@ -122,7 +122,7 @@ def payload(run: Run, folder: Path, resumed_from_step: int | None) -> dict[str, 
     fields = (
         "status", "loss_nats", "bits_per_byte", "n_params", "n_tokens", "compute_flop", "tokens_per_s", "mfu", "wall_s",
     )  # fmt: skip
-    memory = ("memory_bytes", "time_shares", "expert_load", "predicted")
+    memory = ("memory_bytes", "time_shares", "expert_load", "predicted", "sources", "unique_tokens")
     return {
         "run_id": run.id,
         **{name: getattr(run, name) for name in memory},
@@ -143,6 +143,10 @@ def render(printer: Printer, run: Run, folder: Path) -> None:
         f"{units.show(run.n_params, 'parameters')} parameters, {units.show(run.n_tokens, 'tokens')} tokens, "
         f"{units.show(run.flop, 'FLOP')} in {units.show(run.wall_s or 0.0, 's')}; {speed}{share}"
     )
+    for source, one in (run.sources or {}).items():
+        loss = "" if one.loss_nats is None else f", loss {one.loss_nats:.4f}"
+        read = units.show(one.n_tokens, "tokens")
+        printer.line(f"of {source}: {read} tokens, {one.epochs:.2g} times its text{loss}")
     for name, predicted, _, measured, ratio in beside(run):
         printer.line(f"{name}: {measured}, {predicted} predicted (x {ratio})")
     if run.time_shares:

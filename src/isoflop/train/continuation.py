@@ -181,10 +181,10 @@ def _mixed(trunk: Trunk, shards: str, replay: float) -> tuple[Source, ...]:
     names = {source.name for source in sources}
     name = next(one for one in (new, *(f"{new}-{i}" for i in range(2, len(names) + 3))) if one not in names)
     old = tuple(
-        structs.replace(source, weight=replay * share / sum(shares))
+        structs.replace(source, weight=round(replay * share / sum(shares), 9))  # 0.1, not 0.09999999999999999
         for source, share in zip(sources, shares, strict=True)
     )
-    return (*old, Source(name=name, shards=shards, weight=1 - replay))
+    return (*old, Source(name=name, shards=shards, weight=round(1 - replay, 9)))
 
 
 def _check_replay(replay: float, shards: str | None) -> None:
