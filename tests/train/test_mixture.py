@@ -158,7 +158,7 @@ def test_new_data_with_replay_keep_the_proportions_of_the_old(mixed: Recipe, who
     assert (alone.shards, alone.data) == ("shards/new", Data())
     for settings, said in (({"shards": "x", "replay": 1.0}, "below 1"), ({"replay": 0.1}, "name these with --shards")):
         with pytest.raises(UsageError, match=said):
-            anew(trunk_at(mixed, whole[0], STEPS), n_tokens=10 * BATCH, **settings)  # type: ignore[arg-type]
+            anew(trunk_at(mixed, whole[0], STEPS), n_tokens=10 * BATCH, **settings)
 
 
 def test_a_source_without_weight_is_judged_and_not_read(plain: Recipe, mixed: Recipe) -> None:

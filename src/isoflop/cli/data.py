@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from isoflop.cli.data_verify import verify_shards
 from isoflop.cli.shell import Output, Printer, output_options
 
 if TYPE_CHECKING:
@@ -15,6 +16,9 @@ if TYPE_CHECKING:
 @click.group()
 def data() -> None:
     """From text to token shards."""
+
+
+data.add_command(verify_shards)
 
 
 @data.command()
