@@ -6,5 +6,8 @@ tokenizer       byte-level BPE: trained, saved, loaded; patterns split, byte_pai
 tokenizer_*     its training on disk, its file, what it makes of a text (domains, encoders); which vocabulary to take
 shards          the folder on disk: raw tokens, document ends, one header
 tokenization    text -> shards, the arrow as one function
-loader          shards -> batches, a pure function of (seed, step, rank, world)
+sources         the folders that a recipe reads, opened together
+turns, order    which source a sample is of, which window of it
+mixture         shards -> batches, a pure function of (seed, batch, rank, world)
+loader          the same of one text, and the windows of an evaluation
 """
