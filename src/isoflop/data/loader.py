@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from isoflop.data.mixture import Batch, Mixture, Span
 from isoflop.data.order import n_windows
-from isoflop.data.shards import Tokens
+from isoflop.data.tokens import Tokens
 from isoflop.errors import UsageError
 
 __all__ = ["Batch", "Loader", "Windows"]

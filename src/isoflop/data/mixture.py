@@ -19,7 +19,7 @@ import numpy.typing as npt
 from msgspec import Struct
 
 from isoflop.data.order import in_order, n_windows
-from isoflop.data.shards import Tokens
+from isoflop.data.tokens import Tokens
 from isoflop.data.turns import Turns
 from isoflop.errors import UsageError
 

@@ -12,7 +12,7 @@ program that maps raw integers can read the rest.
 import hashlib
 import os
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property
 from pathlib import Path
@@ -26,6 +26,7 @@ from msgspec.structs import replace
 
 from isoflop.data.split import Split
 from isoflop.data.tokenizer import Tokenizer
+from isoflop.data.tokens import Tokens as Tokens  # who opens shards reads them
 from isoflop.errors import InputError
 from isoflop.files import disk, read_json, sha256_file, sha256_value, write_atomic
 from isoflop.stamp import Stamp
@@ -37,8 +38,6 @@ _OURS = re.compile(r"(train|validation)-\d{5}(\.ends)?\.bin")
 _TYPE: dict[str, np.dtype[np.unsignedinteger]] = {"uint16": np.dtype("<u2"), "uint32": np.dtype("<u4")}
 _ENDS = np.dtype("<u8")
 _ZEROS = "0" * 64
-_ACROSS = -1  # in place of a file's number, where a row runs over its end
-_TOGETHER = 8  # rows of one file from which on one index of them all is faster than a slice for each
 
 
 class ShardFile(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -101,59 +100,6 @@ class Header(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         """Identity of the data: tokens, document ends and tokenizer, wherever and whenever they were written."""
         splits = {name: split.sha256 for name, split in self.splits.items()}
         return sha256_value([self.dtype, self.vocabulary, self.tokenizer_sha256, splits])
-
-
-class Tokens:
-    """The tokens of several files as one sequence, mapped and not read.
-
-    Attributes:
-        arrays: the files' tokens.
-        offsets: (files + 1,) position of each file's first token, and the total.
-    """
-
-    def __init__(self, arrays: Sequence[npt.NDArray[np.unsignedinteger]]) -> None:
-        self.arrays = [array for array in arrays if len(array)]
-        self.offsets = np.cumsum([0, *map(len, self.arrays)], dtype=np.int64)
-        self._views: dict[tuple[int, int], npt.NDArray[np.unsignedinteger]] = {}
-
-    def __len__(self) -> int:
-        return int(self.offsets[-1])
-
-    def gather(self, starts: npt.NDArray[np.int64], *, length: int) -> npt.NDArray[np.int64]:
-        """(n, length) the tokens from each of n positions on; a row may run over the end of a file."""
-        out = np.empty((len(starts), length), dtype=np.int64)
-        which = np.searchsorted(self.offsets, starts, side="right") - 1
-        which[starts + length > self.offsets[which + 1]] = _ACROSS
-        by_file = np.argsort(which, kind="stable")
-        for rows in np.split(by_file, np.flatnonzero(np.diff(which[by_file])) + 1) if len(starts) else ():
-            number = int(which[rows[0]])
-            if number != _ACROSS and len(rows) >= _TOGETHER:
-                out[rows] = self._rows(number, length)[starts[rows] - self.offsets[number]]
-                continue
-            for row in rows.tolist():
-                out[row] = self._slice(number, int(starts[row]), length)
-        return out
-
-    def _rows(self, number: int, length: int) -> npt.NDArray[np.unsignedinteger]:
-        """All rows of a length that a file holds, as one view."""
-        if (number, length) not in self._views:
-            self._views[number, length] = np.lib.stride_tricks.sliding_window_view(self.arrays[number], length)
-        return self._views[number, length]
-
-    def _slice(self, number: int, start: int, length: int) -> npt.NDArray[np.unsignedinteger]:
-        """One row, in a file or across the ends of some."""
-        if number == _ACROSS:
-            return self._across(start, length)
-        begin = start - int(self.offsets[number])
-        return self.arrays[number][begin : begin + length]
-
-    def _across(self, start: int, length: int) -> npt.NDArray[np.unsignedinteger]:
-        parts = []
-        for array, offset in zip(self.arrays, self.offsets, strict=False):
-            lo, hi = max(start - int(offset), 0), start + length - int(offset)
-            if lo < len(array) and hi > 0:
-                parts.append(array[lo:hi])
-        return np.concatenate(parts)
 
 
 class Shards:
