@@ -1,4 +1,4 @@
-"""A recipe as people write it: a TOML file and `--set a.b=c`, read strictly."""
+"""A recipe as people write it: a TOML file and `--set a.b=c`, read strictly; and written again."""
 
 import re
 import tomllib
@@ -7,8 +7,10 @@ from pathlib import Path
 from typing import Any, get_args
 
 import msgspec
+import tomli_w
 
 from isoflop.errors import InputError, UnknownNameError, UsageError
+from isoflop.specs.data import Data
 from isoflop.specs.recipe import Recipe
 
 _MISSING = re.compile(r"Object missing required field `(\w+)`(?: - at `\$\.?(.*)`)?")
@@ -72,6 +74,19 @@ def changed(recipe: Recipe, settings: Sequence[str]) -> Recipe:
     for setting in settings:
         put(content, setting, example=_EXAMPLE)
     return parse(content, where="--set")
+
+
+def written(recipe: Recipe) -> str:
+    """The recipe as TOML, which has no null: what is left to a rule stays unsaid."""
+    content = _without_none(msgspec.to_builtins(recipe))
+    content.pop("shards" if recipe.data.sources else "data" if recipe.data == Data() else "", None)
+    return tomli_w.dumps(content)
+
+
+def _without_none(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {name: _without_none(item) for name, item in value.items() if item is not None}
+    return [_without_none(item) for item in value] if isinstance(value, list | tuple) else value
 
 
 def put(content: dict[str, Any], setting: str, *, example: str) -> None:

@@ -11,15 +11,13 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 import msgspec
-import tomli_w
 from msgspec import Struct
 
 from isoflop import files
 from isoflop.errors import InputError, UsageError
-from isoflop.specs.data import Data
+from isoflop.specs import recipe_file
 from isoflop.specs.recipe import Recipe
 from isoflop.specs.run import Run
 from isoflop.train import store
@@ -113,17 +111,8 @@ def settled(folder: Path, *, key: str) -> Run | None:
 
 
 def write_recipe(folder: Path, recipe: Recipe) -> None:
-    """Write `recipe.toml`; what the recipe leaves to a rule stays unsaid, as TOML has no null."""
-    content = _without_none(msgspec.to_builtins(recipe))
-    idle = "shards" if recipe.data.sources else "data" if recipe.data == Data() else ""
-    content.pop(idle, None)
-    files.write_atomic(folder / store.RECIPE, tomli_w.dumps(content))
-
-
-def _without_none(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {name: _without_none(item) for name, item in value.items() if item is not None}
-    return [_without_none(item) for item in value] if isinstance(value, list | tuple) else value
+    """Write `recipe.toml`."""
+    files.write_atomic(folder / store.RECIPE, recipe_file.written(recipe))
 
 
 def write_run(folder: Path, run: Run) -> None:
