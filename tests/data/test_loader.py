@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from isoflop.data.loader import Loader, Windows, shuffled
+from isoflop.data.loader import Loader, Windows
+from isoflop.data.order import shuffled
 from isoflop.data.shards import Tokens
 from isoflop.errors import InputError, UsageError
 
@@ -129,10 +130,11 @@ def test_several_files_load_as_one_array() -> None:
 def test_repetition_is_told() -> None:
     loader = Loader(stream(1025), context=64, sequences=4, seed=0)
     assert loader.n_windows == 16
-    assert [loader.epochs(step) for step in (0, 4, 6)] == [0.0, 1.0, 1.5]
-    assert [loader.unique_tokens(steps) for steps in (0, 1, 4, 400)] == [0, 256, 1024, 1024]
+    assert [loader.read(steps)[0].epochs for steps in (0, 4, 6)] == [0.0, 1.0, 1.5]
+    assert [loader.read(steps)[0].unique_tokens for steps in (0, 1, 4, 400)] == [0, 256, 1024, 1024]
+    assert [loader.read(steps)[0].n_tokens for steps in (0, 1, 4, 400)] == [0, 256, 1024, 102_400]
     seen = Counter(joined(loader, 3)[:, 0].tolist())
-    assert len(seen) * 64 == loader.unique_tokens(3)
+    assert len(seen) * 64 == loader.read(3)[0].unique_tokens
 
 
 def test_a_batch_may_span_epochs() -> None:

@@ -7,6 +7,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import numpy as np
@@ -14,9 +15,21 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from isoflop import stamp
 from isoflop.data.corpus import StandardLibrary, source
 from isoflop.data.read import Document, Text
-from isoflop.data.shards import HEADER, TOKENIZER, Shards, Tokens, Writer, clear, dtype_for, open_shards
+from isoflop.data.shards import (
+    HEADER,
+    TOKENIZER,
+    Header,
+    Shards,
+    Tokens,
+    Writer,
+    clear,
+    dtype_for,
+    open_shards,
+    write_header,
+)
 from isoflop.data.split import side
 from isoflop.data.tokenization import Sample, tokenize
 from isoflop.errors import InputError, ResourceError, UsageError
@@ -46,6 +59,12 @@ def written(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def copied(written: Path, tmp_path: Path) -> Path:
     return shutil.copytree(written, tmp_path / "copy")
+
+
+def foreign(folder: Path) -> dict[str, Any]:
+    """The header as another program would have written it: with no hash of itself."""
+    header: dict[str, Any] = msgspec.json.decode((folder / HEADER).read_bytes())
+    return header | {"header_sha256": ""}
 
 
 def contents(folder: Path) -> dict[str, bytes]:
@@ -122,6 +141,67 @@ def test_one_flipped_bit_is_found_and_named(copied: Path, name: str, place: floa
         open_shards(copied).verify()
 
 
+def small(folder: Path) -> Path:
+    """A set of shards whose every byte can be tried."""
+    texts = [Document(f"{i}.txt", f"the {i} words of document {i} " * (1 + i % 3)) for i in range(12)]
+    write(folder, texts, vocabulary=262)
+    return folder
+
+
+def test_any_flipped_byte_in_any_file_is_found(tmp_path: Path) -> None:
+    """Random bytes of all files, each changed to another: nothing passes both opening and checksums."""
+    random = np.random.default_rng(0)
+    folder = small(tmp_path / "small")
+    for name in sorted(file.name for file in folder.iterdir()):
+        whole = (folder / name).read_bytes()
+        for place in random.choice(len(whole), min(len(whole), 60), replace=False):
+            damaged = bytearray(whole)
+            damaged[place] ^= int(random.integers(1, 256))
+            (folder / name).write_bytes(damaged)
+            with pytest.raises(InputError) as caught:
+                open_shards(folder).verify()
+            assert name in str(caught.value), (name, place)
+            assert caught.value.exit_code == 4
+        (folder / name).write_bytes(whole)
+    assert open_shards(folder).verify()
+
+
+def test_any_truncated_lengthened_or_missing_file_is_found(tmp_path: Path) -> None:
+    folder = small(tmp_path / "small")
+    for name in sorted(file.name for file in folder.iterdir()):
+        whole = (folder / name).read_bytes()
+        for other in (whole[:-1], whole[: len(whole) // 2], b"", whole + b" ", None):
+            (folder / name).unlink()
+            if other is not None:
+                (folder / name).write_bytes(other)
+            with pytest.raises(InputError, match=name.replace(".", r"\.")):
+                open_shards(folder).verify()
+            (folder / name).write_bytes(whole)
+
+
+def test_two_files_in_each_other_s_place_are_found(tmp_path: Path) -> None:
+    tokenizer = write(tmp_path).tokenizer
+    clear(tmp_path)
+    writer = Writer(tmp_path, "train", vocabulary=400, file_tokens=100)
+    for start in (0, 100):
+        writer.add(np.arange(start, start + 99, dtype=np.uint32), n_bytes=99)
+    other = Writer(tmp_path, "validation", vocabulary=400)
+    other.add(np.arange(99, dtype=np.uint32), n_bytes=99)
+    header = Header(
+        dtype="uint16", vocabulary=400, tokenizer_sha256=tokenizer.sha256, text_sha256="", validation_fraction=0.3,
+        tokenizer_sample_bytes=0, source="", stamp=stamp.make({}),
+        splits={"train": writer.close(), "validation": other.close()},
+    )  # fmt: skip
+    write_header(tmp_path, header)
+    assert open_shards(tmp_path).verify(threads=2)
+    first, second, aside = (tmp_path / name for name in ("train-00000.bin", "train-00001.bin", "aside"))
+    first.rename(aside)
+    second.rename(first)
+    aside.rename(second)
+    with pytest.raises(InputError, match=r"train-00000\.bin: damaged"):
+        open_shards(tmp_path).verify(threads=2)
+
+
 def test_damaged_shards_are_written_anew_by_the_same_command(copied: Path, written: Path) -> None:
     content = bytearray((copied / "train-00000.bin").read_bytes())
     content[1000] ^= 1
@@ -150,7 +230,7 @@ def test_a_cut_off_or_missing_file_is_found_on_opening(copied: Path) -> None:
     ],
 )
 def test_a_header_that_contradicts_itself_is_refused(copied: Path, change: dict[str, object], message: str) -> None:
-    header = msgspec.json.decode((copied / HEADER).read_bytes())
+    header = foreign(copied)
     (copied / HEADER).write_bytes(msgspec.json.encode(header | change))
     with pytest.raises(InputError, match=message):
         open_shards(copied)
@@ -158,7 +238,7 @@ def test_a_header_that_contradicts_itself_is_refused(copied: Path, change: dict[
 
 @pytest.mark.parametrize(("key", "value"), [("n_tokens", 3), ("n_documents", 3)])
 def test_counts_that_do_not_sum_up_are_refused(copied: Path, key: str, value: int) -> None:
-    header = msgspec.json.decode((copied / HEADER).read_bytes())
+    header = foreign(copied)
     header["splits"]["train"][key] = value
     (copied / HEADER).write_bytes(msgspec.json.encode(header))
     with pytest.raises(InputError, match=f"{key} 3 but its files sum to"):
@@ -166,7 +246,7 @@ def test_counts_that_do_not_sum_up_are_refused(copied: Path, key: str, value: in
 
 
 def test_a_header_cannot_lead_out_of_its_folder(copied: Path) -> None:
-    header = msgspec.json.decode((copied / HEADER).read_bytes())
+    header = foreign(copied)
     header["splits"]["train"]["files"][0]["name"] = "../train-00000.bin"
     (copied / HEADER).write_bytes(msgspec.json.encode(header))
     with pytest.raises(InputError, match="is no name of a shard file"):
@@ -177,7 +257,7 @@ def test_foreign_tokens_outside_the_vocabulary_are_found(copied: Path) -> None:
     tokens = np.memmap(copied / "train-00000.bin", dtype="<u2", mode="r+")
     tokens[5] = 400
     tokens.flush()
-    header = msgspec.json.decode((copied / HEADER).read_bytes())
+    header = foreign(copied)
     header["splits"]["train"]["files"][0]["sha256"] = sha256_file(copied / "train-00000.bin")
     (copied / HEADER).write_bytes(msgspec.json.encode(header))
     with pytest.raises(InputError, match="token 400 is outside the vocabulary of 400"):
@@ -221,6 +301,7 @@ HELD = """
 import sys
 from pathlib import Path
 from isoflop.data import tokenization
+from isoflop import stamp
 from isoflop.data.corpus import StandardLibrary
 tokenization.BATCH_CHARS = 100_000
 def report(stage, done, total):
@@ -254,6 +335,7 @@ def test_kill_9_leaves_an_unfinished_folder_held_by_nobody_that_the_next_run_com
 FULL = """
 import resource, sys
 from pathlib import Path
+from isoflop import stamp
 from isoflop.data.corpus import StandardLibrary
 from isoflop.data.tokenization import tokenize
 resource.setrlimit(resource.RLIMIT_FSIZE, (200_000, 200_000))

@@ -8,6 +8,7 @@ from msgspec.structs import fields, replace
 
 from isoflop.errors import UnknownNameError, UsageError
 from isoflop.specs.architecture import Decoder, Encoder, EncoderDecoder, Routing
+from isoflop.specs.data import Data, Source, Stage
 from isoflop.specs.divergence import Divergence
 from isoflop.specs.layout import Layout
 from isoflop.specs.objective import Objective
@@ -30,6 +31,10 @@ SPAN = replace(
     batch_tokens=4480,
 )
 DATA = "a" * 64
+CODE, PROSE = (
+    Source(name=name, shards=f"shards/{name}", weight=weight) for name, weight in (("code", 7), ("prose", 3))
+)
+MIXED = replace(RECIPE, shards="", data=Data(sources=(CODE, PROSE)))
 
 
 @pytest.mark.parametrize(
@@ -125,6 +130,12 @@ OTHER_SPANS: dict[str, object] = {"name": "prefix", "rate": 0.151, "mean_span": 
 OTHER_ROUTING: dict[str, object] = {"count": 8, "active": 1, "shared": 64, "balance_loss": 0.02, "router_z_loss": 0.0}
 
 
+OTHER_STAGE: dict[str, object] = {
+    "at_tokens": 61_440, "weights": {"prose": 1.0}, "context": 512, "rope_theta": 5e5,
+    "rope_scaling": Linear(factor=2.0),
+}  # fmt: skip
+
+
 def changed() -> dict[str, Recipe]:
     found = {name: replace(RECIPE, **{name: value}) for name, value in OTHER.items()}
     for name, value in OTHER_MODEL.items():
@@ -146,6 +157,12 @@ def changed() -> dict[str, Recipe]:
         found[f"masked.{name}"] = replace(MASKED, objective=Objective(**{name: value}))  # type: ignore[arg-type]
     for name, value in OTHER_SPANS.items():
         found[f"span.{name}"] = replace(SPAN, objective=Objective(**{name: value}))  # type: ignore[arg-type]
+    for name, value in OTHER_STAGE.items():
+        stage = Stage(**{"at_tokens": 51_200, "context": 256, name: value})  # type: ignore[arg-type]
+        found[f"data.stages.{name}"] = replace(MIXED, data=replace(MIXED.data, stages=(stage,)))
+    found["data.stages"] = replace(MIXED, data=replace(MIXED.data, stages=(Stage(at_tokens=51_200, context=256),)))
+    found["data.sources.weight"] = replace(MIXED, data=Data(sources=(CODE, replace(PROSE, weight=4))))
+    found["data.sources in another order"] = replace(MIXED, data=Data(sources=(PROSE, CODE)))
     for name, value in OTHER_ROUTING.items():
         routing = replace(Routing(count=4, active=2), **{name: value})
         found[f"model.experts.{name}"] = replace(RECIPE, model=replace(MODEL, experts=routing))
@@ -154,7 +171,7 @@ def changed() -> dict[str, Recipe]:
 
 def test_this_file_knows_every_field_of_a_recipe() -> None:
     undecisive, fixed = {"name", "shards", "checkpoint"}, {"schema"}
-    inner = {"model", "optimizer", "schedule", "objective"}
+    inner = {"model", "optimizer", "schedule", "objective", "data"}
     assert {f.name for f in fields(Recipe)} == set(OTHER) | undecisive | inner | fixed
     assert {f.name for f in fields(Decoder)} == set(OTHER_MODEL) | {"full_every"}
     assert {f.name for f in fields(Objective)} == set(OTHER_OBJECTIVE) | set(OTHER_MASKING) | set(OTHER_SPANS)
@@ -162,11 +179,14 @@ def test_this_file_knows_every_field_of_a_recipe() -> None:
     assert {f.name for f in fields(Optimizer)} == set(OTHER_OPTIMIZER) | set(OTHER_MUON)
     assert {f.name for f in fields(Schedule)} == set(OTHER_SCHEDULE)
     assert {f.name for f in fields(Parametrisation)} == set(OTHER_PARAMETRISATION)
+    assert {f.name for f in fields(Stage)} == set(OTHER_STAGE)
+    assert {f.name for f in fields(Source)} == {"name", "shards", "weight"}
 
 
 def test_the_key_changes_with_everything_that_decides_the_run() -> None:
     keys = {name: recipe.key(data_sha256=DATA) for name, recipe in changed().items()}
     keys["data"] = RECIPE.key(data_sha256="b" * 64)
+    keys["mixed"] = MIXED.key(data_sha256=DATA)
     keys["masked"], keys["span"] = MASKED.key(data_sha256=DATA), SPAN.key(data_sha256=DATA)
     keys[""] = RECIPE.key(data_sha256=DATA)
     assert len(set(keys.values())) == len(keys)

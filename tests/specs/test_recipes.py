@@ -39,6 +39,9 @@ def tables(content: Mapping[str, Any], at: str = "") -> Iterator[tuple[str, str]
     for name, value in content.items():
         if isinstance(value, dict):
             yield from tables(value, f"{at}{name}.")
+        for one in value if isinstance(value, list) else ():
+            if "name" in one:  # a stage is called by its number, which no nearest key needs
+                yield from tables(one, f"{at}{name}.{one['name']}.")
 
 
 @pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
@@ -87,12 +90,13 @@ def test_the_rates_that_the_comments_name_are_the_rules() -> None:
     assert hyperparameters.learning_rate(n_params=mixtral.active) == pytest.approx(3e-4, rel=0.05)
 
 
-def test_the_continued_recipe_is_the_one_that_the_command_makes() -> None:
-    """`isoflop continue tiny --shards shards/other --tokens 300k`, its numbers rounded for people."""
-    tiny, stated = recipe("tiny"), recipe("continue")
+@pytest.mark.parametrize(("name", "replay"), [("continue", 0.0), ("replay", 0.25)])
+def test_the_continued_recipe_is_the_one_that_the_command_makes(name: str, replay: float) -> None:
+    """`isoflop continue tiny --shards shards/other --replay 0.25 --tokens 300k`, its numbers rounded for people."""
+    tiny, stated = recipe("tiny"), recipe(name)
     rate = hyperparameters.learning_rate(n_params=parameters(tiny.model).total)
     trunk = Trunk(checkpoint="runs/tiny", run="tiny", recipe=tiny, step=tiny.steps, learning_rate=rate)
-    made = anew(trunk, n_tokens=300_000, shards="shards/other")
+    made = anew(trunk, n_tokens=300_000, shards="shards/other", replay=replay)
     assert made.origin == stated.origin
     assert made.model == stated.model
     for step in (0, 10, 49, 50, 300, 500, stated.steps - 1):

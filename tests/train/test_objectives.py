@@ -20,6 +20,7 @@ from isoflop.data.corpus import StandardLibrary
 from isoflop.data.corrupt import NOTHING, Place
 from isoflop.data.documents import numbers
 from isoflop.data.shards import Shards, open_shards
+from isoflop.data.sources import Sources
 from isoflop.data.tokenization import tokenize
 from isoflop.errors import StoppedError, UsageError
 from isoflop.model.build import build
@@ -72,6 +73,10 @@ def recipe(shards: Path, name: Name, family: Family, *, sequences: int = 8, step
     )
 
 
+def opened(shards: Path) -> Sources:
+    return Sources({"text": open_shards(shards)})
+
+
 def arrays(batch: Batch) -> dict[str, np.ndarray[Any, Any]]:
     return {name: value for name in batch.__struct_fields__ if isinstance(value := getattr(batch, name), np.ndarray)}
 
@@ -91,7 +96,7 @@ def test_every_file_is_an_objective_that_a_recipe_can_name_and_some_family_can_l
 def test_ranks_together_see_the_batch_of_one_and_no_two_steps_or_seeds_are_alike(
     shards: Path, name: Name, family: Family
 ) -> None:
-    how, there = recipe(shards, name, family), open_shards(shards)
+    how, there = recipe(shards, name, family), opened(shards)
     for step in (0, 7):
         whole = arrays(task.Batches(how, there).batch(step))
         ranks = [arrays(task.Batches(how, there, rank=rank, world=4).batch(step)) for rank in range(4)]
@@ -107,7 +112,7 @@ def test_ranks_together_see_the_batch_of_one_and_no_two_steps_or_seeds_are_alike
 @every_kind
 def test_a_sequence_is_what_the_recipe_says_of_it(shards: Path, name: Name, family: Family) -> None:
     how = recipe(shards, name, family, sequences=400)
-    batch, row = task.Batches(how, open_shards(shards)).batch(3), how.row
+    batch, row = task.Batches(how, opened(shards)).batch(3), how.row
     assert batch.inputs_ST.shape == (how.sequences, row.inputs)
     assert batch.targets_SU.shape == (how.sequences, row.outputs or row.inputs)
     assert batch.said / how.sequences == pytest.approx(row.said, rel=0.05)
@@ -127,7 +132,7 @@ def test_loss_and_gradient_are_those_of_whole_logits_and_plain_cross_entropy(
     model = build(how.model, seed=0)
     kind = torch.float64 if loss_head == "chunked" else torch.float32
     model = model.to(kind)
-    batch = task.Batches(how, open_shards(shards)).batch(0)
+    batch = task.Batches(how, opened(shards)).batch(0)
     loss, nats = task.loss(how, model, batch, CPU)
     ours = torch.autograd.grad(loss, list(model.parameters()))
     logits = model.logits(hidden(model, batch)).flatten(0, 1)
@@ -160,7 +165,7 @@ def test_parts_weighted_by_what_they_say_add_up_to_the_whole_batch(
 ) -> None:
     how = recipe(shards, name, family, sequences=13, optimizer=Optimizer(z_loss=0.1, learning_rate=1e-2))
     model = build(how.model, seed=0).to(kind)
-    batch = task.Batches(how, open_shards(shards)).batch(5)
+    batch = task.Batches(how, opened(shards)).batch(5)
     whole = gradients(how, model, [batch], batch.said)
     largest = max(gradient.abs().max().item() for gradient in whole)
     for rows in (1, 3, 5):
@@ -176,7 +181,7 @@ def test_routers_of_experts_add_up_too_where_a_part_reads_more_than_it_says(shar
     how = recipe(shards, "prefix", "decoder", sequences=13)
     how = structs.replace(how, model=structs.replace(MODELS["decoder"], experts=experts))
     model = build(how.model, seed=0).double()
-    batch = task.Batches(how, open_shards(shards)).batch(5)
+    batch = task.Batches(how, opened(shards)).batch(5)
     whole = gradients(how, model, [batch], batch.said)
     largest = max(gradient.abs().max().item() for gradient in whole)
     for a, b in zip(whole, gradients(how, model, list(batch.parts(2)), batch.said), strict=True):
@@ -185,7 +190,7 @@ def test_routers_of_experts_add_up_too_where_a_part_reads_more_than_it_says(shar
 
 def test_a_part_with_nothing_to_say_has_no_weight_no_loss_and_no_gradient(shards: Path) -> None:
     how = recipe(shards, "masked", "encoder")  # of the others every row says something
-    batch = task.Batches(how, open_shards(shards)).batch(0)
+    batch = task.Batches(how, opened(shards)).batch(0)
     silent = structs.replace(batch, targets_SU=np.full_like(batch.targets_SU, NOTHING))
     model = build(how.model, seed=0)
     loss, nats = task.loss(how, model, silent, CPU)
@@ -239,14 +244,14 @@ def test_interrupted_and_resumed_equals_uninterrupted_to_the_bit(
 
 @every_kind
 def test_all_runs_of_an_objective_are_judged_by_one_corruption(shards: Path, name: Name, family: Family) -> None:
-    there = open_shards(shards)
+    there = opened(shards)
     how = recipe(shards, name, family)
     first = task.Validation(how, there)
     other = task.Validation(recipe(shards, name, family, sequences=4, seed=3), there)
     assert first.name == other.name
-    every = [arrays(batch) for batch in first.batches(8, every=1)]
+    every = [arrays(batch) for batch in first.batches("text", 8, every=1)]
     whole = {field: np.concatenate([batch[field] for batch in every]) for field in every[0]}
-    thinned = [arrays(batch) for batch in other.batches(4, every=4)]
+    thinned = [arrays(batch) for batch in other.batches("text", 4, every=4)]
     for field, value in whole.items():
         np.testing.assert_array_equal(value[::4], np.concatenate([batch[field] for batch in thinned]))
 
@@ -256,7 +261,7 @@ def test_losses_of_different_objectives_go_by_different_names(shards: Path) -> N
         Objective(name="masked"), Objective(name="masked", rate=0.3), Objective(name="masked", hidden=1, replaced=0),
         Objective(name="masked", documents="separate"),
     ]  # fmt: skip
-    there = open_shards(shards)
+    there = opened(shards)
     kinds = [recipe(shards, name, family) for name, family in KINDS]
     kinds += [recipe(shards, "masked", "encoder", objective=one) for one in told[1:]]
     kinds.append(recipe(shards, "causal", "decoder", objective=Objective(documents="separate")))
@@ -279,12 +284,12 @@ def test_a_vocabulary_without_room_for_mask_or_sentinels_is_refused_with_the_one
     with pytest.raises(UsageError, match=f"set it to at least {TEXT + extra}$"):
         train(small, folder=tmp_path / "small")
     enough = structs.replace(how, model=structs.replace(how.model, vocabulary=TEXT + extra))
-    task.check(enough, open_shards(shards))
-    assert task.Batches(enough, open_shards(shards)).batch(0).inputs_ST.max() <= TEXT + extra - 1
+    task.check(enough, opened(shards))
+    assert task.Batches(enough, opened(shards)).batch(0).inputs_ST.max() <= TEXT + extra - 1
 
 
 def test_sentinels_and_mask_are_no_text(shards: Path) -> None:
-    there = open_shards(shards)
+    there = opened(shards)
     masked = task.Batches(recipe(shards, "masked", "encoder", sequences=64), there).batch(0)
     chosen = masked.targets_SU != NOTHING
     assert set(masked.inputs_ST[~chosen]) <= set(range(TEXT))

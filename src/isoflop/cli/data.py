@@ -9,6 +9,7 @@ import click
 from isoflop.cli.data_classifier import classifier
 from isoflop.cli.data_pii import pii
 from isoflop.cli.data_run import report_command, run_command
+from isoflop.cli.data_verify import verify_shards
 from isoflop.cli.shell import Output, Printer, output_options
 
 if TYPE_CHECKING:
@@ -24,6 +25,7 @@ data.add_command(run_command)
 data.add_command(report_command)
 data.add_command(pii)
 data.add_command(classifier)
+data.add_command(verify_shards)
 
 
 @data.command()

@@ -100,16 +100,13 @@ def _budget(text: str, *, with_devices: bool) -> Any:
 
 def _write(found: "Value", out: Path) -> list[str]:
     """One recipe a file, numbered in the order of cost."""
-    import tomli_w
-    from msgspec import to_builtins
-
     from isoflop.files import write_atomic
-    from isoflop.plan.emit import said
+    from isoflop.specs.recipe_file import written
 
     best = next(each for each in found.ladders if each.name == found.best)
     paths = [out / f"{i:02d}-{recipe.name}.toml" for i, recipe in enumerate(best.recipes, 1)]
     for path, recipe in zip(paths, best.recipes, strict=True):
-        write_atomic(path, tomli_w.dumps(said(to_builtins(recipe))))
+        write_atomic(path, written(recipe))
     return [str(path) for path in paths]
 
 

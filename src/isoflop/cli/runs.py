@@ -129,6 +129,9 @@ def _facts(stored: Stored) -> list[tuple[str, str]]:
         "folder": stored.folder or "(only a line of runs.jsonl is left)",
         "note": run.note,
     }
+    for name, one in (run.sources or {}).items():
+        loss = "" if one.loss_nats is None else f", loss {one.loss_nats:.4f}"
+        facts[f"of {name}"] = f"{units.show(one.n_tokens, 'tokens')} tokens, {one.epochs:.2g} times its text{loss}"
     if (before := run.origin) is not None:
         facts["origin"] = (
             f"{before.run} at step {before.step}, its {before.take} ({before.sha256[:16]}); "

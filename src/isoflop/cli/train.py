@@ -13,7 +13,7 @@ import click
 from isoflop import units
 from isoflop.cli.meter_view import beside
 from isoflop.cli.shell import Output, Printer, output_options
-from isoflop.data.shards import open_shards
+from isoflop.data.sources import open_sources
 from isoflop.errors import DivergedError, UsageError
 from isoflop.specs.recipe import Recipe
 from isoflop.specs.recipe_file import load
@@ -80,7 +80,7 @@ def run_recipe(recipe: Recipe, folder: Path, output: Output, *, sinks: tuple[str
         IsoflopError: whatever stopped it.
     """
     shown, here = asked(sinks), place()
-    open_shards(Path(recipe.shards))  # what is missing is said before torch is imported
+    open_sources(recipe.sources)  # what is missing is said before torch is imported
     begin_anew(recipe.threads)  # which may start this program again: what is said before is said twice
     if here.world > 1:
         laid_out(recipe, here.world)
@@ -122,7 +122,7 @@ def payload(run: Run, folder: Path, resumed_from_step: int | None) -> dict[str, 
     fields = (
         "status", "loss_nats", "bits_per_byte", "n_params", "n_tokens", "compute_flop", "tokens_per_s", "mfu", "wall_s",
     )  # fmt: skip
-    memory = ("memory_bytes", "time_shares", "expert_load", "predicted")
+    memory = ("memory_bytes", "time_shares", "expert_load", "predicted", "sources", "unique_tokens")
     return {
         "run_id": run.id,
         **{name: getattr(run, name) for name in memory},
@@ -143,6 +143,10 @@ def render(printer: Printer, run: Run, folder: Path) -> None:
         f"{units.show(run.n_params, 'parameters')} parameters, {units.show(run.n_tokens, 'tokens')} tokens, "
         f"{units.show(run.flop, 'FLOP')} in {units.show(run.wall_s or 0.0, 's')}; {speed}{share}"
     )
+    for source, one in (run.sources or {}).items():
+        loss = "" if one.loss_nats is None else f", loss {one.loss_nats:.4f}"
+        read = units.show(one.n_tokens, "tokens")
+        printer.line(f"of {source}: {read} tokens, {one.epochs:.2g} times its text{loss}")
     for name, predicted, _, measured, ratio in beside(run):
         printer.line(f"{name}: {measured}, {predicted} predicted (x {ratio})")
     if run.time_shares:

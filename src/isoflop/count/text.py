@@ -21,6 +21,19 @@ def flop_per_text_token(recipe: Recipe) -> float:
     return count.total - 3.0 * count.head_forward * silent
 
 
+def model_flop(recipe: Recipe, *, begins: int = 0, ends: int | None = None) -> float:
+    """Work of the steps from one on to another, all of them if none are said; each with its phase's context."""
+    phases, last = recipe.phases, recipe.steps if ends is None else ends
+    stops = [*(phase.begins for phase in phases[1:]), recipe.steps]
+    return (
+        sum(
+            flop_per_text_token(recipe.within(phase)) * (max(0, min(last, stop) - max(begins, phase.begins)))
+            for phase, stop in zip(phases, stops, strict=True)
+        )
+        * recipe.batch_tokens
+    )
+
+
 def law_flop_per_text_token(recipe: Recipe) -> float:
     """The laws' 6 N; of an encoder-decoder, whose tokens pass one of its stacks only, the work of its products."""
     row = recipe.row

@@ -14,5 +14,8 @@ shingles        text -> hashes of its words and of runs of words
 dedup           exact repeats; dedup_minhash near ones; dedup_tables, dedup_clusters what both are found with
 quality         a calibrated classifier of pages, trained from folders; quality_report how far to trust it
 contamination   evaluation items against an index of our own text; evaluation_items the other way round
-loader          shards -> batches, a pure function of (seed, step, rank, world)
+sources         the folders that a recipe reads, opened together
+turns, order    which source a sample is of, which window of it
+mixture         shards -> batches, a pure function of (seed, batch, rank, world)
+loader          the same of one text, and the windows of an evaluation
 """

@@ -27,7 +27,7 @@ def uniform(purpose: str, *, seed: int, step: int, first_row: int, rows: int, co
     return (bits_RC >> np.uint64(11)).astype(np.float64) * 2.0**-53
 
 
-def mixed(x: npt.NDArray[np.uint64], key: np.uint64) -> npt.NDArray[np.uint64]:
+def mixed(x: npt.NDArray[np.uint64], key: np.uint64 | npt.NDArray[np.uint64]) -> npt.NDArray[np.uint64]:
     """The finaliser of splitmix64 (Steele et al. 2014) on x + key: every bit out hangs on every bit in."""
     z = x + key
     z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)

@@ -12,19 +12,23 @@ program that maps raw integers can read the rest.
 import hashlib
 import os
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property
 from pathlib import Path
 from typing import BinaryIO, Literal
 
+import msgspec
 import numpy as np
 import numpy.typing as npt
 from msgspec import Struct
+from msgspec.structs import replace
 
 from isoflop.data.split import Split
 from isoflop.data.tokenizer import Tokenizer
+from isoflop.data.tokens import Tokens as Tokens  # who opens shards reads them
 from isoflop.errors import InputError
-from isoflop.files import disk, read_json, sha256_file, sha256_value
+from isoflop.files import disk, read_json, sha256_file, sha256_value, write_atomic
 from isoflop.stamp import Stamp
 
 HEADER = "shards.json"
@@ -33,6 +37,7 @@ FILE_TOKENS = 1 << 26
 _OURS = re.compile(r"(train|validation)-\d{5}(\.ends)?\.bin")
 _TYPE: dict[str, np.dtype[np.unsignedinteger]] = {"uint16": np.dtype("<u2"), "uint32": np.dtype("<u4")}
 _ENDS = np.dtype("<u8")
+_ZEROS = "0" * 64
 
 
 class ShardFile(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -73,6 +78,8 @@ class Header(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         validation_fraction: share of documents meant for validation; a hash of the id decides.
         tokenizer_sample_bytes: bytes of training text the vocabulary was learned from.
         source: what the text is, for people.
+        tokenizer_file_sha256: of the bytes of `tokenizer.json`; "" where another program wrote the header.
+        header_sha256: of the header's own bytes, with zeros in this place; "" likewise.
     """
 
     dtype: Literal["uint16", "uint32"]
@@ -84,6 +91,8 @@ class Header(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     tokenizer_sample_bytes: int
     source: str
     stamp: Stamp
+    tokenizer_file_sha256: str = ""
+    header_sha256: str = ""
     schema: Literal["isoflop/shards@1"] = "isoflop/shards@1"
 
     @property
@@ -91,43 +100,6 @@ class Header(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         """Identity of the data: tokens, document ends and tokenizer, wherever and whenever they were written."""
         splits = {name: split.sha256 for name, split in self.splits.items()}
         return sha256_value([self.dtype, self.vocabulary, self.tokenizer_sha256, splits])
-
-
-class Tokens:
-    """The tokens of several files as one sequence, mapped and not read.
-
-    Attributes:
-        arrays: the files' tokens.
-        offsets: (files + 1,) position of each file's first token, and the total.
-    """
-
-    def __init__(self, arrays: Sequence[npt.NDArray[np.unsignedinteger]]) -> None:
-        self.arrays = [array for array in arrays if len(array)]
-        self.offsets = np.cumsum([0, *map(len, self.arrays)], dtype=np.int64)
-
-    def __len__(self) -> int:
-        return int(self.offsets[-1])
-
-    def gather(self, starts: npt.NDArray[np.int64], *, length: int) -> npt.NDArray[np.int64]:
-        """(n, length) the tokens from each of n positions on; a row may run over the end of a file."""
-        out = np.empty((len(starts), length), dtype=np.int64)
-        which = np.searchsorted(self.offsets, starts, side="right") - 1
-        inside = starts + length <= self.offsets[which + 1]
-        for number in np.unique(which[inside]):
-            rows = inside & (which == number)
-            views = np.lib.stride_tricks.sliding_window_view(self.arrays[number], length)
-            out[rows] = views[starts[rows] - self.offsets[number]]
-        for row in np.flatnonzero(~inside):
-            out[row] = self._across(int(starts[row]), length)
-        return out
-
-    def _across(self, start: int, length: int) -> npt.NDArray[np.unsignedinteger]:
-        parts = []
-        for array, offset in zip(self.arrays, self.offsets, strict=False):
-            lo, hi = max(start - int(offset), 0), start + length - int(offset)
-            if lo < len(array) and hi > 0:
-                parts.append(array[lo:hi])
-        return np.concatenate(parts)
 
 
 class Shards:
@@ -173,22 +145,30 @@ class Shards:
         files = [file for split in self.header.splits.values() for file in split.files]
         return [name for file in files for name in (file.name, file.ends_name)]
 
-    def verify(self, *, should_stop: Callable[[], bool] = lambda: False) -> bool:
+    def verify(self, *, should_stop: Callable[[], bool] = lambda: False, threads: int = 1) -> bool:
         """Read everything and hold it against the header; False where it was asked to stop between two files.
 
+        Args:
+            threads: that read a file each.
+
         Raises:
-            InputError: a file is missing or its bytes are not those written; names the file.
+            InputError: a file is missing or its bytes are not those written; names the first.
         """
         self.check_sizes()
         self._load_tokenizer()
-        for split in self.header.splits.values():
-            for file in split.files:
-                if should_stop():
-                    return False
-                for name, wanted in ((file.name, file.sha256), (file.ends_name, file.ends_sha256)):
-                    if sha256_file(self.folder / name) != wanted:
-                        raise InputError(f"{self.folder / name}: damaged (sha256 differs). Tokenize the text again")
-                self._check_content(file)
+        files = [file for split in self.header.splits.values() for file in split.files]
+        with ThreadPoolExecutor(threads) as pool:  # hashing lets go of the interpreter
+            checked = pool.map(lambda file: not should_stop() and self._verify(file), files)
+            try:
+                return all(checked)
+            finally:
+                pool.shutdown(cancel_futures=True)
+
+    def _verify(self, file: ShardFile) -> bool:
+        for name, wanted in ((file.name, file.sha256), (file.ends_name, file.ends_sha256)):
+            if sha256_file(self.folder / name) != wanted:
+                raise InputError(f"{self.folder / name}: damaged (sha256 differs). Tokenize the text again")
+        self._check_content(file)
         return True
 
     def check_sizes(self) -> None:
@@ -205,8 +185,10 @@ class Shards:
         _check_size(self.folder / TOKENIZER, None)
 
     def _load_tokenizer(self) -> Tokenizer:
-        path = self.folder / TOKENIZER
+        path, written = self.folder / TOKENIZER, self.header.tokenizer_file_sha256
         tokenizer = Tokenizer.load(path)
+        if written and sha256_file(path) != written:
+            raise InputError(f"{path}: damaged (sha256 differs). Tokenize the text again")
         if tokenizer.sha256 != self.header.tokenizer_sha256:
             raise InputError(f"{path}: not the tokenizer these shards were written with. Tokenize the text again")
         return tokenizer
@@ -238,10 +220,22 @@ def open_shards(folder: Path) -> Shards:
             f"{folder}: no {HEADER} in it, so tokenization never finished. Run `isoflop data tokenize` again"
         )
     header = read_json(folder / HEADER, Header)
+    _check_own(folder / HEADER, header)
     _check_header(folder / HEADER, header)
     shards = Shards(folder, header)
     shards.check_sizes()
     return shards
+
+
+def write_header(folder: Path, header: Header) -> None:
+    """Finish a folder: the header, with hashes of the tokenizer's file and of itself.
+
+    Raises:
+        ResourceError: the disk is full.
+    """
+    whole = replace(header, tokenizer_file_sha256=sha256_file(folder / TOKENIZER), header_sha256=_ZEROS)
+    content = msgspec.json.format(msgspec.json.encode(whole), indent=2) + b"\n"
+    write_atomic(folder / HEADER, content.replace(_ZEROS.encode(), hashlib.sha256(content).hexdigest().encode()))
 
 
 def dtype_for(vocabulary: int) -> Literal["uint16", "uint32"]:
@@ -365,6 +359,18 @@ def _check_size(path: Path, wanted: int | None) -> None:
     size = path.stat().st_size
     if wanted is not None and size != wanted:
         raise InputError(f"{path}: {size} bytes where the header says {wanted}. Tokenize the text again")
+
+
+def _check_own(path: Path, header: Header) -> None:
+    """The hash of the header itself: a flipped byte in a count or a name is damage, too."""
+    if not header.header_sha256:
+        return
+    content = path.read_bytes().replace(header.header_sha256.encode(), _ZEROS.encode())
+    if hashlib.sha256(content).hexdigest() != header.header_sha256:
+        raise InputError(
+            f"{path}: damaged or changed by hand (sha256 differs). Tokenize the text again, or take header_sha256 out "
+            "to vouch for it yourself"
+        )
 
 
 def _check_header(path: Path, header: Header) -> None:

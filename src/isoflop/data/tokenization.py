@@ -16,11 +16,22 @@ from typing import Literal, TypeAlias
 
 from isoflop import stamp
 from isoflop.data.read import Document
-from isoflop.data.shards import HEADER, TOKENIZER, Header, Shards, ShardSplit, Writer, clear, dtype_for, open_shards
+from isoflop.data.shards import (
+    HEADER,
+    TOKENIZER,
+    Header,
+    Shards,
+    ShardSplit,
+    Writer,
+    clear,
+    dtype_for,
+    open_shards,
+    write_header,
+)
 from isoflop.data.split import SPLITS, Split, side
 from isoflop.data.tokenizer import SMALLEST_VOCABULARY, Tokenizer
 from isoflop.errors import InputError, ResourceError, UsageError
-from isoflop.files import disk, write_json
+from isoflop.files import disk
 
 # rustbpe learns about 10 MB/s on one core and holds the sample in memory; 64 MiB fix the merges of 32k tokens well.
 SAMPLE_BYTES = 64 << 20
@@ -112,7 +123,7 @@ def tokenize(
             source=source,
             stamp=stamp.make({"text": survey.text_sha256}),
         )
-        write_json(folder / HEADER, header)
+        write_header(folder, header)
         return open_shards(folder)
 
 

@@ -2,14 +2,13 @@
 
 from pathlib import Path
 
-import msgspec
-import tomli_w
 from msgspec import Struct
 
 from isoflop.errors import UsageError
 from isoflop.plan.emit_jobs import FILES, RECIPE, Target, job, limits, script
 from isoflop.plan.emit_recipe import recipe
 from isoflop.plan.emit_source import PlanFile
+from isoflop.specs import recipe_file
 from isoflop.specs.recipe import Recipe
 
 
@@ -57,7 +56,7 @@ def emit(
         f"Tokens first: isoflop data tokenize --out {shards} --vocabulary {made.model.vocabulary}",
         *limits(made),
     ]
-    files = {RECIPE: "".join(f"# {line}\n" for line in header) + "\n" + _toml(made)}
+    files = {RECIPE: "".join(f"# {line}\n" for line in header) + "\n" + recipe_file.written(made)}
     if to != "recipe":
         described = job(
             chosen, made, name=run_name, device=plan.device, count=plan.count, per_node=per_node, plan=plan_name
@@ -65,14 +64,3 @@ def emit(
         files[FILES[to]] = script(described, to)
     unfit = [] if chosen.fits else [f"option {chosen.name} does not fit its devices; the plan says how many would do"]
     return Emitted(option=chosen.name, recipe=made, files=files, warnings=[*unfit, *limits(made)[1:-1]])
-
-
-def _toml(made: Recipe) -> str:
-    """As TOML, which has no null: what is left to a rule stays unsaid."""
-    return tomli_w.dumps(said(msgspec.to_builtins(made)))
-
-
-def said(value: dict[str, object]) -> dict[str, object]:
-    """Plain data without what is None, tables and all: what TOML can write."""
-    kept = {name: item for name, item in value.items() if item is not None}
-    return {name: said(item) if isinstance(item, dict) else item for name, item in kept.items()}

@@ -4,6 +4,7 @@ from math import inf
 from typing import Literal, TypeAlias
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from isoflop.errors import UsageError
 
@@ -83,6 +84,15 @@ class Layout(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     def step_tokens(self) -> int:
         """Tokens of one optimizer step of pretraining."""
         return self.data * self.micro_batch * self.accumulation * self.sequence
+
+    def stretched(self, times: float) -> "Layout":
+        """The same for sequences so many times as long: as many tokens at once, as far as whole sequences allow."""
+        if times == 1:
+            return self
+        micro_batch = max(1, int(self.micro_batch / times))
+        accumulation = max(1, round(self.micro_batch * self.accumulation / times / micro_batch))
+        sequence = round(self.sequence * times)
+        return replace(self, micro_batch=micro_batch, accumulation=accumulation, sequence=sequence)
 
 
 class Training(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -1,4 +1,4 @@
-"""A recipe as people write it: a TOML file and `--set a.b=c`, read strictly."""
+"""A recipe as people write it: a TOML file and `--set a.b=c`, read strictly; and written again."""
 
 import re
 import tomllib
@@ -7,8 +7,10 @@ from pathlib import Path
 from typing import Any, get_args
 
 import msgspec
+import tomli_w
 
 from isoflop.errors import InputError, UnknownNameError, UsageError
+from isoflop.specs.data import Data
 from isoflop.specs.recipe import Recipe
 
 _MISSING = re.compile(r"Object missing required field `(\w+)`(?: - at `\$\.?(.*)`)?")
@@ -22,7 +24,7 @@ def load(path: Path, *, settings: Sequence[str] = ()) -> Recipe:
     Args:
         path: a TOML file; nothing in it may be unknown.
         settings: "key=value" each, applied in order, the key with dots for tables, the value as TOML writes it; quotes
-            around text may be left out.
+            around text may be left out. In a list of tables one is called by its name, or its number from 0.
 
     Raises:
         InputError: no such file.
@@ -54,6 +56,8 @@ def parse(content: Mapping[str, Any], *, where: str) -> Recipe:
         raise UnknownNameError(f"{name} in {where}", value, choices, every=True)
     for key, number in _endless(content):
         raise UsageError(f"{where}: {key} is {number}; the whole numbers of TOML end at 9.2e18")
+    if not ("shards" in content or (isinstance(data := content.get("data"), dict) and data.get("sources"))):
+        raise UsageError(f"{where}: shards is missing; or name several in [[data.sources]]")
     try:
         return msgspec.convert(content, Recipe)
     except msgspec.ValidationError as error:
@@ -72,6 +76,19 @@ def changed(recipe: Recipe, settings: Sequence[str]) -> Recipe:
     return parse(content, where="--set")
 
 
+def written(recipe: Recipe) -> str:
+    """The recipe as TOML, which has no null: what is left to a rule stays unsaid."""
+    content = _without_none(msgspec.to_builtins(recipe))
+    content.pop("shards" if recipe.data.sources else "data" if recipe.data == Data() else "", None)
+    return tomli_w.dumps(content)
+
+
+def _without_none(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {name: _without_none(item) for name, item in value.items() if item is not None}
+    return [_without_none(item) for item in value] if isinstance(value, list | tuple) else value
+
+
 def put(content: dict[str, Any], setting: str, *, example: str) -> None:
     """Put one "a.b=c" into the content of a TOML file.
 
@@ -85,12 +102,26 @@ def put(content: dict[str, Any], setting: str, *, example: str) -> None:
     names = key.strip().split(".")
     if not equals or not all(names):
         raise UsageError(f"--set {setting!r}: write key=value, for example --set {example}")
-    table = content
+    table: Any = content
     for name in names[:-1]:
-        table = table.setdefault(name, {})
-        if not isinstance(table, dict):
+        table = _entry(table, name, setting) if isinstance(table, list | tuple) else table.setdefault(name, {})
+        if not isinstance(table, dict | list | tuple):
             raise UsageError(f"--set {setting!r}: {name} is a value, not a table")
+    if isinstance(table, list | tuple):
+        raise UsageError(f"--set {setting!r}: {names[-2]} is a list of tables; say a key of one, by its name or number")
     table[names[-1]] = _value(text.strip())
+
+
+def _entry(tables: Sequence[Any], name: str, setting: str) -> Any:
+    """The table of this name or number in a list of them.
+
+    Raises:
+        UnknownNameError: there is none.
+    """
+    there = {place.removeprefix("."): one for place, one in _each(tables)}
+    if name not in there:
+        raise UnknownNameError(f"table in --set {setting!r}", name, there)
+    return there[name]
 
 
 def _value(text: str) -> Any:
@@ -107,8 +138,9 @@ def _unknown(content: Mapping[str, Any], kind: type[msgspec.Struct], at: str = "
     tag = kind.__struct_config__.tag_field
     for name, value in content.items():
         if name in fields:
-            if isinstance(value, dict) and (table := _meant(value, _tables(fields[name]))):
-                yield from _unknown(value, table, f"{at}{name}.")
+            for place, inside in _each(value):
+                if table := _meant(inside, _tables(fields[name])):
+                    yield from _unknown(inside, table, f"{at}{name}{place}.")
         elif name != tag:
             yield f"{at}{name}", [f"{at}{known}" for known in (*fields, tag) if known]
 
@@ -117,10 +149,10 @@ def _paths(content: Mapping[str, Any], kind: type[msgspec.Struct], at: str = "")
     """Every key that a recipe may have, with the tables it lies in."""
     for field in msgspec.structs.fields(kind):
         yield f"{at}{field.encode_name}"
-        inside = content.get(field.encode_name)
-        inside = inside if isinstance(inside, dict) else {}
-        if table := _meant(inside, _tables(field.type)):
-            yield from _paths(inside, table, f"{at}{field.encode_name}.")
+        value = content.get(field.encode_name)
+        for place, inside in _each(value) or [("", {})]:
+            if table := _meant(inside, _tables(field.type)):
+                yield from _paths(inside, table, f"{at}{field.encode_name}{place}.")
 
 
 def _unheard(
@@ -129,11 +161,12 @@ def _unheard(
     """Names given where the field knows a few, with those that it knows; None and other kinds of value pass."""
     for field in msgspec.structs.fields(kind):
         value, name = content.get(field.encode_name), f"{at}{field.encode_name}"
-        if isinstance(value, dict) and (tables := _tables(field.type)):
-            if (table := _meant(value, tables)) is not None:
-                yield from _unheard(value, table, f"{name}.")
+        tables = _tables(field.type)
+        for place, inside in _each(value) if tables else ():
+            if (table := _meant(inside, tables)) is not None:
+                yield from _unheard(inside, table, f"{name}{place}.")
             else:
-                yield from _untold(value, tables, f"{name}.")
+                yield from _untold(inside, tables, f"{name}{place}.")
         choices = [each for each in _leaves(field.type) if isinstance(each, str)]
         if isinstance(value, str) and choices and value not in choices:
             yield name, value, choices
@@ -142,10 +175,20 @@ def _unheard(
 def _endless(content: Mapping[str, Any], at: str = "") -> Iterator[tuple[str, int]]:
     """Whole numbers beyond 64 bits, which Python would carry on to where nothing takes them."""
     for name, value in content.items():
-        if isinstance(value, dict):
-            yield from _endless(value, f"{at}{name}.")
-        elif isinstance(value, int) and not -(2**63) <= value < 2**63:
+        for place, inside in _each(value):
+            yield from _endless(inside, f"{at}{name}{place}.")
+        if isinstance(value, int) and not -(2**63) <= value < 2**63:
             yield f"{at}{name}", value
+
+
+def _each(value: Any) -> list[tuple[str, dict[str, Any]]]:
+    """The tables in a value, one or a list of them, each with its place behind the key: "", or its name or number."""
+    if isinstance(value, dict):
+        return [("", value)]
+    tables = (
+        [(i, one) for i, one in enumerate(value) if isinstance(one, dict)] if isinstance(value, list | tuple) else []
+    )
+    return [(f".{one.get('name', i)}", one) for i, one in tables]
 
 
 def _tables(kind: Any) -> list[type[msgspec.Struct]]:

@@ -33,6 +33,24 @@ class Predicted(Struct, frozen=True, kw_only=True):
     without: tuple[str, ...] = ()
 
 
+class Reading(Struct, frozen=True, kw_only=True):
+    """What a run has had of one source of its mixture.
+
+    Attributes:
+        n_tokens: read in training, repeats included; of the run, or of the order of data that it goes on in.
+        unique_tokens: different ones among them; as many as are to be expected where the context has changed.
+        epochs: times that its tokens were read, on average.
+        loss_nats: per token at the end, on its own part of the validation text.
+        bits_per_byte: the same per byte of text.
+    """
+
+    n_tokens: float
+    unique_tokens: float
+    epochs: float
+    loss_nats: float | None = None
+    bits_per_byte: float | None = None
+
+
 class Run(Struct, frozen=True, kw_only=True):
     """One training run; a published run fills what its table knows.
 
@@ -53,6 +71,8 @@ class Run(Struct, frozen=True, kw_only=True):
         bits_per_byte: the same loss per byte of text; None where what is said is no text in its order.
         validation: what the loss was measured on, e.g. "validation:262144@<sha256 of the split>", with what is said of
             it in front where that is not every next token, "prefix of ...": only losses of equal names may be compared.
+            Of a mixture it names a part for each source, joined by "+", and the loss is the mean over all of them.
+        sources: of a mixture, what it has had of each; None where there is one source.
         tokenizer_sha256: the vocabulary a loss per token depends on.
         engine: what its steps are computed with; None for runs older than that, and published ones.
         wall_s: seconds in all, over every resume, evaluations and checkpoints included.
@@ -84,6 +104,7 @@ class Run(Struct, frozen=True, kw_only=True):
     loss_nats: float | None = None
     bits_per_byte: float | None = None
     validation: str | None = None
+    sources: dict[str, Reading] | None = None
     tokenizer_sha256: str | None = None
     learning_rate: float | None = None
     batch_tokens: int | None = None

@@ -5,13 +5,19 @@ that length and schedule would have trained in one go (Hägele et al. 2024, arXi
 takes the weights and begins a schedule of its own, by this rule: the rate rises linearly from where the checkpoint left
 it to the peak, or a share of it, over 1 % of the steps and decays again (Gupta et al. 2023, arXiv:2308.04014; Ibrahim
 et al. 2024, arXiv:2403.08763: how long the rise takes matters little, how high it goes trades the new data against the
-old). A checkpoint at its peak has nothing to rise to. To replay old data is a matter of the mixture in the shards.
+old). A checkpoint at its peak has nothing to rise to.
+
+New data may be mixed with the old, which keeps what was learned of those (Ibrahim et al. 2024: 5 % of them against a
+weak shift, 25 to 50 against a strong one): a share of the tokens is of the old mixture, its proportions kept.
 """
+
+from pathlib import PurePath
 
 from msgspec import Struct, structs
 
 from isoflop.errors import UsageError
 from isoflop.specs.architecture import Decoder, Model
+from isoflop.specs.data import Data, Phase, Source, Stage
 from isoflop.specs.origin import Origin
 from isoflop.specs.recipe import Recipe
 from isoflop.specs.schedule import CooldownShape, Schedule
@@ -48,6 +54,11 @@ class Trunk(Struct, frozen=True, kw_only=True):
         return multiplier(self.recipe.schedule, step=self.step - 1, steps=self.recipe.steps)
 
     @property
+    def phase(self) -> Phase:
+        """The phase of its recipe that its last step was in."""
+        return [phase for phase in self.recipe.phases if phase.begins < self.step][-1]
+
+    @property
     def stable(self) -> bool:
         """Whether its schedule may go on for as long as one likes: past the warmup, before any decay."""
         schedule, steps = self.recipe.schedule, self.recipe.steps
@@ -66,22 +77,41 @@ def more(trunk: Trunk, *, n_tokens: int) -> Recipe:
 
 
 def anneal(
-    trunk: Trunk, *, n_tokens: int | None = None, shape: CooldownShape | None = None, final_fraction: float = 0.0
+    trunk: Trunk,
+    *,
+    n_tokens: int | None = None,
+    shape: CooldownShape | None = None,
+    final_fraction: float = 0.0,
+    shards: str | None = None,
+    replay: float = 0.0,
 ) -> Recipe:
     """A cooldown branch: the rate goes to `final_fraction` of itself, the data order goes on.
 
     Args:
         n_tokens: of the cooldown; None takes 20 % of the trunk's at that point, at least 100 steps.
         shape: None takes 1 - sqrt.
+        shards: other data to cool down on, such as the best there are; the trunk's own go on beside them.
+        replay: share of the tokens that are the trunk's own, where there are others.
 
     Raises:
-        UsageError: the trunk's rate is no longer stable there.
+        UsageError: the trunk's rate is no longer stable there, or a share that is none.
     """
     if not trunk.stable:
         raise UsageError(_unstable(trunk))
     usual = max(ANNEAL_STEPS, round(ANNEAL * trunk.step))
     steps = usual if n_tokens is None else _steps(trunk.recipe, n_tokens)
-    return _with_state(trunk, steps=steps, cooldown=steps, shape=shape, final_fraction=final_fraction)
+    recipe = _with_state(trunk, steps=steps, cooldown=steps, shape=shape, final_fraction=final_fraction)
+    if shards is None:
+        _check_replay(replay, shards)
+        return recipe
+    mixed = _mixed(trunk, shards, replay)
+    before = tuple(
+        structs.replace(source, weight=weight)
+        for source, weight in zip(mixed, [*(source.weight for source in recipe.sources), 0.0], strict=True)
+    )
+    earlier = tuple(s for s in recipe.data.stages if s.at_tokens // recipe.batch_tokens < trunk.step)
+    stage = Stage(at_tokens=trunk.step * recipe.batch_tokens, weights={source.name: source.weight for source in mixed})
+    return structs.replace(recipe, shards="", data=Data(sources=before, stages=(*earlier, stage)))
 
 
 def anew(
@@ -90,6 +120,7 @@ def anew(
     n_tokens: int,
     peak_share: float = 1.0,
     shards: str | None = None,
+    replay: float = 0.0,
     context: int | None = None,
     rope_theta: float | None = None,
 ) -> Recipe:
@@ -98,12 +129,14 @@ def anew(
     Args:
         peak_share: of the trunk's peak that the rate rises to.
         shards: other data; None stays with the trunk's and goes on in their order.
+        replay: share of the tokens that are the trunk's own, where there are others.
         context: another one; a longer one raises `rope_theta` by `ntk_theta`.
         rope_theta: instead of that rule.
 
     Raises:
         UsageError: a number that cannot be, or a batch that is no multiple of the context.
     """
+    _check_replay(replay, shards)
     if not 0 < peak_share < float("inf"):
         raise UsageError(f"--peak-share {peak_share:g}: a positive share of the trunk's peak")
     recipe = trunk.recipe
@@ -120,10 +153,16 @@ def anew(
         learning_rate=trunk.learning_rate * peak_share,
         muon_learning_rate=None if muon is None else muon * peak_share,
     )
-    model = _reaching(recipe.model, recipe.model.context if context is None else context, rope_theta)
+    last = recipe.within(trunk.phase)
+    model = _reaching(last.model, last.model.context if context is None else context, rope_theta)
+    folder, data = last.shards, last.data
+    if shards is not None:
+        mixed = _mixed(trunk, shards, replay)
+        folder, data = ("", Data(sources=mixed)) if replay else (shards, Data())
     return structs.replace(
         recipe,
-        shards=shards or recipe.shards,
+        shards=folder,
+        data=data,
         model=model,
         layout=recipe.layout if model.context == recipe.model.context else None,  # it was of that sequence
         n_tokens=steps * recipe.batch_tokens,
@@ -131,6 +170,28 @@ def anew(
         schedule=schedule,
         origin=Origin(checkpoint=trunk.checkpoint, take="weights"),
     )
+
+
+def _mixed(trunk: Trunk, shards: str, replay: float) -> tuple[Source, ...]:
+    """The trunk's sources with that share of the tokens in their old proportions, and behind them the new one."""
+    _check_replay(replay, shards)
+    recipe = trunk.recipe
+    sources, shares = recipe.sources, trunk.phase.parts
+    new = PurePath(shards).name.replace(".", "-")
+    names = {source.name for source in sources}
+    name = next(one for one in (new, *(f"{new}-{i}" for i in range(2, len(names) + 3))) if one not in names)
+    old = tuple(
+        structs.replace(source, weight=round(replay * share / sum(shares), 9))  # 0.1, not 0.09999999999999999
+        for source, share in zip(sources, shares, strict=True)
+    )
+    return (*old, Source(name=name, shards=shards, weight=round(1 - replay, 9)))
+
+
+def _check_replay(replay: float, shards: str | None) -> None:
+    if not 0 <= replay < 1:
+        raise UsageError(f"--replay {replay:g}: a share of the tokens, at least 0 and below 1")
+    if replay and shards is None:
+        raise UsageError("--replay is of the old data beside new ones; name these with --shards")
 
 
 def _reaching(model: Model, context: int, rope_theta: float | None) -> Model:

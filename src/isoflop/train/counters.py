@@ -23,6 +23,7 @@ class Counters(Struct, kw_only=True, forbid_unknown_fields=True):
         validation_loss_nats: of the last evaluation.
         rollbacks: how often the run went back, and where.
         passed: batches that rollbacks of its trunk passed over, where it took up another run's state.
+        phase: of the recipe's, what the model was last trained as; `engine` belongs to it.
         spent: what the time went into, over all resumes.
         line_spent: the same at that line.
     """
@@ -39,6 +40,7 @@ class Counters(Struct, kw_only=True, forbid_unknown_fields=True):
     validation_loss_nats: float | None = None
     rollbacks: list[Rollback] = field(default_factory=list)
     passed: int = 0
+    phase: int = 0
     spent: Seconds = field(default_factory=Seconds)
     line_spent: Seconds = field(default_factory=Seconds)
 

@@ -36,6 +36,7 @@ class Journal:
 
     Attributes:
         counters: where the run stands; they are the session's, and the sums of the current line are kept there.
+        flop_per_token: of the steps that come.
         gauges: memory; made before the model, which is then not in what the process held already.
         expert_load: of a mixture at the last line.
     """
@@ -61,7 +62,7 @@ class Journal:
         self._silent = silent
         self.recipe, self.folder, self.counters = recipe, folder, counters
         self._on_event = ignore if silent else on_event
-        self._flop_per_token, self._peak_flop_per_s = flop_per_token, peak_flop_per_s
+        self.flop_per_token, self._peak_flop_per_s = flop_per_token, peak_flop_per_s
         self._line_every = max(1, recipe.steps // _LINES)
         self._began, self._wall_before = time.perf_counter(), counters.wall_s
         self._report = _Report(counters.train_s)
@@ -168,6 +169,7 @@ class Journal:
             validation_loss_nats=found.loss_nats,
             validation_tokens=found.n_tokens,
             bits_per_byte=found.bits_per_byte,
+            validation_sources={name: of.loss_nats for name, of in found.sources.items()} or None,
         )
         self._write(row)
         self.say("evaluation", loss_nats=found.loss_nats)
@@ -248,8 +250,12 @@ class Journal:
         """Since the run began, over all its resumes."""
         return self._wall_before + time.perf_counter() - self._began
 
-    def mfu(self, tokens_per_s: float | None) -> float | None:
-        """At that speed; None where the peak is not known."""
+    def mfu(self, tokens_per_s: float | None, *, flop_per_token: float | None = None) -> float | None:
+        """At that speed; None where the peak is not known.
+
+        Args:
+            flop_per_token: of steps of several kinds, on average; None for those that come.
+        """
         if tokens_per_s is None or self._peak_flop_per_s is None:
             return None
-        return mfu(self._flop_per_token * tokens_per_s, 1.0, self._peak_flop_per_s)
+        return mfu((flop_per_token or self.flop_per_token) * tokens_per_s, 1.0, self._peak_flop_per_s)

@@ -13,6 +13,8 @@ from isoflop.errors import InputError, UsageError
 from isoflop.model.build import build
 from isoflop.model.decoder import Decoder
 from isoflop.model.parametrise import parametrise
+from isoflop.model.rotary import rotary_table
+from isoflop.specs import architecture as specs
 from isoflop.specs.engine import Engine
 from isoflop.specs.parametrisation import scales
 from isoflop.specs.recipe import Recipe
@@ -66,7 +68,7 @@ class Learner:
         Raises:
             UsageError: the device cannot compute as the recipe says.
         """
-        self.recipe = recipe
+        self.recipe, self._shape = recipe, recipe.model
         self.device = pick_device(recipe)
         self.peak_learning_rate = peak_learning_rate
         self.laps = Laps(self.device)
@@ -74,7 +76,7 @@ class Learner:
 
     def _make(self, engine: Engine) -> None:
         recipe = self.recipe
-        self.engine = engine
+        self.engine, self._shape = engine, recipe.model
         for name in ("model", "updater", "scaler", "_parameters"):  # two models at once may not fit
             self.__dict__.pop(name, None)
         self.model = build(recipe.model, seed=recipe.seed, device=self.device, recompute=recipe.recompute)
@@ -88,6 +90,23 @@ class Learner:
         self._cold = engine.compiled  # the next step compiles
         if engine.compiled:
             compiled.compile_blocks(self.model)
+
+    def enter(self, model: specs.Model) -> None:
+        """Go on with another context and other positions, in parts of as many tokens as before."""
+        rows = max(1, int(self.engine.rows * self._shape.context / model.context))
+        self.engine = structs.replace(self.engine, rows=rows)
+        self.stand(model)
+
+    def stand(self, model: specs.Model) -> None:
+        """Have that context and those positions, and parts as they are."""
+        if model == self._shape:
+            return
+        assert isinstance(model, specs.Decoder)  # no other can change
+        self._shape = model
+        inside = next(part for part in self.model.modules() if isinstance(part, Decoder))
+        table = rotary_table(model.context, model.head_size, model.rope_theta, model.rope_scaling)
+        inside.spec, inside.table = model, table.to(inside.table)
+        self._cold = self.engine.compiled  # other shapes are compiled anew
 
     @property
     def judged(self) -> torch.nn.Module:

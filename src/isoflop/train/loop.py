@@ -11,7 +11,7 @@ from pathlib import Path
 
 from msgspec import structs
 
-from isoflop.data.shards import Shards, open_shards
+from isoflop.data.sources import Sources, open_sources
 from isoflop.errors import IsoflopError, PreemptedError, ResourceError, StoppedError
 from isoflop.specs.recipe import Recipe
 from isoflop.specs.run import Run, Status
@@ -56,10 +56,10 @@ def train(
         StoppedError, PreemptedError: asked to stop; everything is saved.
         ResourceError: memory or disk ran out; the last checkpoint stands.
     """
-    shards = _open(recipe)
+    sources = _open(recipe)
     with team_of(recipe) as team, ExitStack() as held, listening() as wish:
-        recipe, ancestor = team.first(partial(origin.resolved, recipe, folder=folder, shards=shards))
-        key = recipe.key(data_sha256=shards.content_sha256)
+        recipe, ancestor = team.first(partial(origin.resolved, recipe, folder=folder, sources=sources))
+        key = recipe.key(data_sha256=sources.content_sha256)
 
         def waits() -> bool:
             return patient and not (wish or should_stop())
@@ -69,7 +69,7 @@ def train(
         with reproducible(recipe):
             session = Session(
                 recipe,
-                shards=shards,
+                sources=sources,
                 folder=folder,
                 key=key,
                 on_event=on_event,
@@ -109,16 +109,16 @@ def _claimed(held: ExitStack, folder: Path, *, key: str, patient: Callable[[], b
     return record.settled(folder, key=key)
 
 
-def _open(recipe: Recipe) -> Shards:
+def _open(recipe: Recipe) -> Sources:
     """The recipe's shards.
 
     Raises:
         InputError: they are missing or damaged.
-        UsageError: the model's vocabulary is too small for them and what is learned.
+        UsageError: the model's vocabulary is too small for them and what is learned, or they do not go together.
     """
-    shards = open_shards(Path(recipe.shards))
-    check(recipe, shards)
-    return shards
+    sources = open_sources(recipe.sources)
+    check(recipe, sources)
+    return sources
 
 
 @contextmanager

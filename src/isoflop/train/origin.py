@@ -12,7 +12,7 @@ from msgspec import structs
 
 from isoflop import files
 from isoflop.count.text import flop_per_text_token, law_flop_per_text_token
-from isoflop.data.shards import Shards
+from isoflop.data.sources import Sources
 from isoflop.errors import InputError, UsageError
 from isoflop.specs import recipe_file
 from isoflop.specs.engine import Engine
@@ -37,7 +37,7 @@ _FREE = frozenset(
     {
         "name", "shards", "n_tokens", "schedule", "validation_tokens", "evaluations", "precision", "recompute",
         "loss_head", "device", "threads", "role", "layout", "origin", "compile", "micro_tokens",
-        "checkpoint", "divergence",
+        "checkpoint", "divergence", "data",
     }
 )  # fmt: skip
 """Of a recipe: what may change where a checkpoint's state is taken; the data are compared by what they hold."""
@@ -89,7 +89,7 @@ def identity(manifest: Manifest, take: Take) -> str:
     return files.sha256_value({name: member.sha256 for name, member in manifest.members.items()})
 
 
-def resolved(recipe: Recipe, *, folder: Path, shards: Shards) -> tuple[Recipe, Ancestor | None]:
+def resolved(recipe: Recipe, *, folder: Path, sources: Sources) -> tuple[Recipe, Ancestor | None]:
     """The recipe with the hash of its origin, and that origin's story; (recipe, None) where it begins anew.
 
     A run of this folder that has begun needs its origin no more: where that is gone, `run.json` knows its story.
@@ -114,8 +114,8 @@ def resolved(recipe: Recipe, *, folder: Path, shards: Shards) -> tuple[Recipe, A
             f"recipe: origin.sha256 begins with {str(origin.sha256)[:16]}, and what {found.folder} holds with "
             f"{sha256[:16]}: another checkpoint. Leave origin.sha256 out to take this one"
         )
-    check(recipe, found, shards)
-    return structs.replace(recipe, origin=structs.replace(origin, sha256=sha256)), ancestor(recipe, found, shards)
+    check(recipe, found, sources)
+    return structs.replace(recipe, origin=structs.replace(origin, sha256=sha256)), ancestor(recipe, found, sources)
 
 
 def begun(folder: Path, origin: Origin) -> Ancestor | None:
@@ -127,7 +127,7 @@ def begun(folder: Path, origin: Origin) -> Ancestor | None:
     return known
 
 
-def ancestor(recipe: Recipe, found: Found, shards: Shards) -> Ancestor:
+def ancestor(recipe: Recipe, found: Found, sources: Sources) -> Ancestor:
     """The story that a run of this recipe has behind it."""
     assert recipe.origin is not None
     take, before, theirs = recipe.origin.take, found.run.origin, found.recipe
@@ -142,7 +142,7 @@ def ancestor(recipe: Recipe, found: Found, shards: Shards) -> Ancestor:
         compute_flop=law_flop_per_text_token(theirs) * own_tokens + (before.compute_flop if before else 0.0),
         learning_rate=found.run.learning_rate,
         model_flop=_model_flop(theirs, own_tokens, before),
-        skipped_steps=_behind(recipe, found, shards),
+        skipped_steps=_behind(recipe, found, sources),
         fresh=take == "state" and (before is None or before.fresh),
     )
 
@@ -155,24 +155,29 @@ def _model_flop(theirs: Recipe, own_tokens: int, before: Ancestor | None) -> flo
     return None if before.model_flop is None else own + before.model_flop
 
 
-def _behind(recipe: Recipe, found: Found, shards: Shards) -> int:
+def _behind(recipe: Recipe, found: Found, sources: Sources) -> int:
     """Batches of this recipe's data order that the weights have seen and its own steps do not count."""
     theirs = found.recipe
     behind = found.run.origin.skipped_steps if found.run.origin else 0
     if recipe.origin is not None and recipe.origin.take == "state":
         return behind
-    same = theirs.key(data_sha256=shards.content_sha256) == found.manifest.key and all(
-        ours == before
-        for ours, before in (
-            (recipe.seed, theirs.seed),
-            (recipe.batch_tokens, theirs.batch_tokens),
-            (recipe.model.context, theirs.model.context),
+    same = (
+        not theirs.data.stages
+        and _of_their_data(found, sources)
+        and all(
+            ours == before
+            for ours, before in (
+                (recipe.seed, theirs.seed),
+                (recipe.batch_tokens, theirs.batch_tokens),
+                (recipe.model.context, theirs.model.context),
+                (recipe.phases[0].parts, theirs.phases[0].parts),
+            )
         )
     )
     return behind + msgspec.convert(found.manifest.state, Counters).batch if same else 0
 
 
-def check(recipe: Recipe, found: Found, shards: Shards) -> None:
+def check(recipe: Recipe, found: Found, sources: Sources) -> None:
     """Hold the recipe against the checkpoint.
 
     Raises:
@@ -190,13 +195,14 @@ def check(recipe: Recipe, found: Found, shards: Shards) -> None:
             raise UsageError(f"{where}: model.{name} is {ours}, and was {before}; {why}")
     _check_function(recipe, found, where)
     theirs = found.run.tokenizer_sha256
-    if theirs is not None and shards.header.tokenizer_sha256 != theirs:
+    if theirs is not None and sources.tokenizer_sha256 != theirs:
         raise UsageError(
-            f"{where}: {recipe.shards} is written with another tokenizer, {shards.header.tokenizer_sha256[:16]} and "
-            f"not {theirs[:16]}. Write it again with `isoflop data tokenize --tokenizer {found.recipe.shards}`"
+            f"{where}: {recipe.sources[0].shards} is written with another tokenizer, {sources.tokenizer_sha256[:16]} "
+            f"and not {theirs[:16]}. Write it again with `isoflop data tokenize --tokenizer "
+            f"{found.recipe.sources[0].shards}`"
         )
     if recipe.origin.take == "state":
-        _check_state(recipe, found, shards, where)
+        _check_state(recipe, found, sources, where)
 
 
 def _check_function(recipe: Recipe, found: Found, where: str) -> None:
@@ -214,7 +220,7 @@ def _check_function(recipe: Recipe, found: Found, where: str) -> None:
             )
 
 
-def _check_state(recipe: Recipe, found: Found, shards: Shards, where: str) -> None:
+def _check_state(recipe: Recipe, found: Found, sources: Sources, where: str) -> None:
     """With its state a checkpoint is gone on from only as its own run would have."""
     advice = 'Set it back, or take = "weights"'
     for name, ours, before in _differences(recipe.optimizer, found.recipe.optimizer):
@@ -222,9 +228,18 @@ def _check_state(recipe: Recipe, found: Found, shards: Shards, where: str) -> No
     for name, ours, before in _differences(recipe, found.recipe):
         if name not in _FREE:
             raise UsageError(f"{where} with its state: {name} is {ours}, and was {before}. {advice}")
-    if found.recipe.key(data_sha256=shards.content_sha256) != found.manifest.key:
+    if not _of_their_data(found, sources):
         raise UsageError(
-            f'{where} with its state: {recipe.shards} holds other data. Take them back, or take = "weights"'
+            f"{where} with its state: {recipe.sources[0].shards} holds other data. Take them back, or take = "
+            '"weights"; data of more sources come behind those that it has read'
+        )
+    batches = msgspec.convert(found.manifest.state, Counters).batch
+    if _read_before(recipe, batches, sources=len(recipe.sources)) != _read_before(
+        found.recipe, batches, sources=len(recipe.sources)
+    ):
+        raise UsageError(
+            f"{where} with its state: [data] has other weights or contexts than it had in its {batches} batches. "
+            f'Change them from {batches * recipe.batch_tokens} tokens on, or take = "weights"'
         )
     if recipe.steps <= found.step:
         raise UsageError(
@@ -239,6 +254,23 @@ def _check_state(recipe: Recipe, found: Found, shards: Shards, where: str) -> No
                 f"{where} with its state: at step {step} its rate was {before:.6g} of the peak, and this schedule has "
                 f'{ours:.6g}. Let the schedules agree up to step {found.step}, or take = "weights"'
             )
+
+
+def _of_their_data(found: Found, sources: Sources) -> bool:
+    """Whether what that run has read are the first of these sources."""
+    read = len(found.recipe.sources)
+    if read > len(sources.shards):
+        return False
+    return found.recipe.key(data_sha256=sources.first(read).content_sha256) == found.manifest.key
+
+
+def _read_before(recipe: Recipe, batches: int, *, sources: int) -> list[Any]:
+    """How so many first batches were made up, with no part of sources that were added later."""
+    return [
+        (phase.begins, phase.model, phase.parts + (0,) * (sources - len(phase.parts)))
+        for phase in recipe.phases
+        if phase.begins < batches
+    ]
 
 
 def _differences(ours: msgspec.Struct, theirs: msgspec.Struct) -> list[tuple[str, Any, Any]]:

@@ -167,9 +167,10 @@ def place(row: record.Row) -> Place:
 def values(row: record.Row) -> dict[str, float]:
     """The numbers of a line, by the names that sinks show."""
     plain: dict[str, Any] = msgspec.to_builtins(row)
-    spent = plain.pop("spent", None) or {}
+    spent, sources = plain.pop("spent", None) or {}, plain.pop("validation_sources", None) or {}
     kind = "validation" if row.validation_loss_nats is not None else "train"
     numbers = {name: value for name, value in plain.items() if value is not None and name not in _STEP_FIELDS}
     shown = {f"{kind}/{name.removeprefix('validation_')}": float(value) for name, value in numbers.items()}
     shown |= {f"{kind}/{name}": float(plain[name]) for name in ("n_tokens", "wall_s")}
+    shown |= {f"validation/loss_nats/{name}": float(value) for name, value in sources.items()}
     return shown | {f"time/{name}": float(value) for name, value in spent.items()}

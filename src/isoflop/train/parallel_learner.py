@@ -35,7 +35,7 @@ class ParallelLearner(Learner):
     """
 
     def __init__(self, recipe: Recipe, *, peak_learning_rate: float, team: Ranks, engine: Engine | None = None) -> None:
-        self.team, self.recipe = team, recipe
+        self.team, self.recipe, self._shape = team, recipe, recipe.model
         settled = engine or team.first(lambda: settle(recipe, team.device))
         super().__init__(recipe, peak_learning_rate=peak_learning_rate, engine=self._fitting(settled))
 
@@ -54,7 +54,7 @@ class ParallelLearner(Learner):
         return structs.replace(engine, compiled=compiles, rows=min(engine.rows, self.team.layout.micro_batch))
 
     def _make(self, engine: Engine) -> None:
-        self.engine, layout = engine, self.team.layout
+        self.engine, self._shape, layout = engine, self.recipe.model, self.team.layout
         self.device = self.team.device
         precision.check(engine.precision, self.device)
         self.model, self._door, self._trained = sharded.laid(self.recipe, self.team)

@@ -12,7 +12,7 @@ from msgspec import structs
 
 from isoflop import files
 from isoflop.count.parameters import parameters
-from isoflop.data.shards import open_shards
+from isoflop.data.sources import open_sources
 from isoflop.errors import InputError, UsageError
 from isoflop.specs.recipe import Recipe
 from isoflop.specs.run import Run, Status
@@ -129,7 +129,7 @@ class Places:
         self._folders = {str(s.run.key): Path(s.folder) for s in stored if s.folder}
         self._begun = [s.run for s in stored if s.run.origin is not None]
         recipes = [rung.trunk if isinstance(rung, Branch) else rung for rung in rungs]
-        self._data = {shards: open_shards(Path(shards)).content_sha256 for shards in {r.shards for r in recipes}}
+        self._data = {_read(r): open_sources(r.sources).content_sha256 for r in {_read(r): r for r in recipes}.values()}
         self._points: dict[str, set[int]] = {}
         for rung in rungs:
             if isinstance(rung, Branch):
@@ -208,11 +208,16 @@ class Places:
         return self._waiting[trunk.key, key]
 
     def _key(self, recipe: Recipe) -> str:
-        return recipe.key(data_sha256=self._data[recipe.shards])
+        return recipe.key(data_sha256=self._data[_read(recipe)])
 
     def _folder(self, recipe: Recipe, *, key: str) -> Path:
         """The one that holds a run of its key already, else a new one by its name."""
         return self._folders.get(key, self._runs_dir / run_id(recipe, key=key))
+
+
+def _read(recipe: Recipe) -> tuple[str, ...]:
+    """The folders that it reads, in its order."""
+    return tuple(source.shards for source in recipe.sources)
 
 
 def check_threads(rungs: Sequence[Rung], *, threads: int) -> None:

@@ -3,6 +3,7 @@
 Where the device has no measured row, nothing is said of its speed: a number that rests on nothing is worse than none.
 """
 
+import itertools
 import platform
 
 from msgspec import Struct, structs
@@ -67,6 +68,8 @@ def predict(recipe: Recipe, *, engine: Engine, layout: Layout, device: Device | 
         device: its row; None where there is none.
         why_not: in that case, why.
     """
+    if recipe.data.stages:
+        return _over_phases(recipe, engine=engine, layout=layout, device=device, why_not=why_not)
     without: list[str] = []
     found: dict[str, float] = {}
     training = training_of(recipe, engine)
@@ -91,6 +94,38 @@ def predict(recipe: Recipe, *, engine: Engine, layout: Layout, device: Device | 
         except IsoflopError as error:
             without.append(f"tokens/s: {error}")
     return Predicted(**found, without=tuple(without))
+
+
+def _over_phases(recipe: Recipe, *, engine: Engine, layout: Layout, device: Device | None, why_not: str) -> Predicted:
+    """The memory of the phase that needs most, and the time of all."""
+    phases = recipe.phases
+    every = [
+        predict(
+            recipe.within(phase),
+            engine=engine,
+            layout=layout.stretched(phase.model.context / recipe.model.context),
+            device=device,
+            why_not=why_not,
+        )
+        for phase in phases
+    ]
+    most = max(every, key=lambda one: one.memory_bytes or 0.0)
+    begins = [*(phase.begins for phase in phases), recipe.steps]
+    tokens = [(end - begin) * recipe.batch_tokens for begin, end in itertools.pairwise(begins)]
+
+    def rate(name: str) -> float | None:
+        rates = [getattr(one, name) for one in every]
+        return None if None in rates else sum(tokens) / sum(n / each for n, each in zip(tokens, rates, strict=True))
+
+    speed = rate("tokens_per_s")
+    return structs.replace(
+        most,
+        tokens_per_s=speed,
+        tokens_per_s_lo=rate("tokens_per_s_lo"),
+        tokens_per_s_hi=rate("tokens_per_s_hi"),
+        wall_s=None if speed is None else sum(tokens) / speed,
+        without=tuple(dict.fromkeys(why for one in every for why in one.without)),
+    )
 
 
 def here(recipe: Recipe, *, engine: Engine, kind: str, name: str, layout: Layout | None = None) -> Predicted:

@@ -13,11 +13,11 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import msgspec
-import tomli_w
 from msgspec import Struct
 
 from isoflop import files
 from isoflop.errors import InputError, UsageError
+from isoflop.specs import recipe_file
 from isoflop.specs.recipe import Recipe
 from isoflop.specs.run import Run
 from isoflop.train import store
@@ -42,6 +42,7 @@ class Row(Struct, frozen=True, kw_only=True, omit_defaults=True):
         memory_bytes, tensors_bytes, process_bytes: at most so far; see `gauges.Peak`.
         expert_load: of the last step's last micro-batch; see `gauges.expert_load`.
         validation_tokens: how many tokens the evaluation predicted.
+        validation_sources: of a mixture, nats per token on each source's part of it.
     """
 
     step: int
@@ -60,6 +61,7 @@ class Row(Struct, frozen=True, kw_only=True, omit_defaults=True):
     validation_loss_nats: float | None = None
     validation_tokens: int | None = None
     bits_per_byte: float | None = None
+    validation_sources: dict[str, float] | None = None
 
 
 @contextmanager
@@ -109,13 +111,8 @@ def settled(folder: Path, *, key: str) -> Run | None:
 
 
 def write_recipe(folder: Path, recipe: Recipe) -> None:
-    """Write `recipe.toml`; what the recipe leaves to a rule stays unsaid, as TOML has no null."""
-    files.write_atomic(folder / store.RECIPE, tomli_w.dumps(_without_none(msgspec.to_builtins(recipe))))
-
-
-def _without_none(value: dict[str, object]) -> dict[str, object]:
-    kept = {name: item for name, item in value.items() if item is not None}
-    return {name: _without_none(item) if isinstance(item, dict) else item for name, item in kept.items()}
+    """Write `recipe.toml`."""
+    files.write_atomic(folder / store.RECIPE, recipe_file.written(recipe))
 
 
 def write_run(folder: Path, run: Run) -> None:

@@ -10,14 +10,17 @@ from msgspec import structs
 
 from isoflop import stamp
 from isoflop.count.parameters import parameters
-from isoflop.count.text import flop_per_text_token, law_flop_per_text_token
-from isoflop.data.shards import Shards
+from isoflop.count.text import law_flop_per_text_token
+from isoflop.count.text import model_flop as model_flop_of
+from isoflop.data.mixture import Read
+from isoflop.data.sources import Sources
 from isoflop.specs.origin import Ancestor
 from isoflop.specs.parametrisation import scales
 from isoflop.specs.recipe import Recipe
-from isoflop.specs.run import Run
+from isoflop.specs.run import Reading, Run
 from isoflop.train import environment, optim, origin, record, soundness
 from isoflop.train.counters import Counters
+from isoflop.train.course import Course
 from isoflop.train.divergence import Anchors, Rollback, Trouble, Watch
 from isoflop.train.evaluation import Evaluation, evaluate
 from isoflop.train.events import Event
@@ -25,7 +28,8 @@ from isoflop.train.journal import Journal
 from isoflop.train.keeper import Keeper
 from isoflop.train.learner import Learner, pick_device
 from isoflop.train.predicted import here, sentence
-from isoflop.train.task import Batches, Validation, introduced
+from isoflop.train.repeats import repeated, shares
+from isoflop.train.task import Batches, introduced
 from isoflop.train.team import ALONE, Team
 
 _PARTIAL = 8  # an evaluation before the final one predicts every eighth of its windows
@@ -44,7 +48,7 @@ class Session:
         self,
         recipe: Recipe,
         *,
-        shards: Shards,
+        sources: Sources,
         folder: Path,
         key: str,
         on_event: Callable[[Event], None],
@@ -54,13 +58,13 @@ class Session:
         team: Team = ALONE,
     ) -> None:
         self._team = team
-        self.recipe, self.shards, self.folder, self.key = recipe, shards, folder, key
+        self.recipe, self.sources, self.folder, self.key = recipe, sources, folder, key
+        self._course = Course(recipe, sources)
         self._ancestor = ancestor
         self._begins = ancestor.begins if ancestor else 0
         self._skipped = ancestor.skipped_steps if ancestor else 0
-        self._batches = Batches(recipe, shards, rank=team.data_rank, world=team.data_world)
-        self._validation = Validation(recipe, shards)
-        self._flop_per_token = flop_per_text_token(recipe)
+        self._batches = Batches(recipe, sources, rank=team.data_rank, world=team.data_world, behind=self._skipped)
+        self._last: Evaluation | None = None
         self._law_flop_per_token = law_flop_per_text_token(recipe)
         watch = Watch(vocabulary=recipe.model.vocabulary, steps=recipe.steps, rule=recipe.divergence)
         self.counters = Counters(watch=watch, step=self._begins)
@@ -69,7 +73,7 @@ class Session:
             folder=folder,
             counters=self.counters,
             on_event=on_event,
-            flop_per_token=self._flop_per_token,
+            flop_per_token=self._course.flop_per_token[0],
             peak_flop_per_s=peak_flop_per_s,
             key=key,
             sinks=sinks,
@@ -151,21 +155,23 @@ class Session:
         # How much of what a foreign order of data showed is shown again, nobody has counted.
         known = before is None or before.fresh or self._skipped
         seen_tokens = n_tokens + (before.n_tokens if before else 0)
+        read = self._batches.read(self.counters.step)
         # Batches behind it may have been passed over; no more was seen than was seen in all.
-        unique_tokens = min(self._batches.unique_tokens(self._skipped + self.counters.step), seen_tokens)
+        unique_tokens = min(sum(one.unique_tokens for one in read.values()), seen_tokens)
+        model_flop = model_flop_of(self.recipe, begins=self._begins, ends=self.counters.step)
         return structs.replace(
             self.record,
+            architecture=self._course.models[self.counters.phase],
             n_tokens=seen_tokens,
+            sources={name: self._reading(name, one) for name, one in read.items()} if len(read) > 1 else None,
             unique_tokens=unique_tokens if known else None,
             compute_flop=spent_flop + (before.compute_flop if before else 0.0),
             spent_flop=spent_flop if before else None,
-            model_flop=self._flop_per_token * n_tokens,
-            whole_model_flop=self._flop_per_token * n_tokens + before.model_flop
-            if before and before.model_flop is not None
-            else None,
+            model_flop=model_flop,
+            whole_model_flop=model_flop + before.model_flop if before and before.model_flop is not None else None,
             wall_s=wall_s,
             tokens_per_s=rate,
-            mfu=self.journal.mfu(rate),
+            mfu=self.journal.mfu(rate, flop_per_token=model_flop / n_tokens if n_tokens else None),
             engine=self.counters.engine,
             memory_bytes=peak.memory_bytes,
             tensors_bytes=peak.tensors_bytes,
@@ -175,11 +181,22 @@ class Session:
             note=self.counters.troubles(),
         )
 
+    def _reading(self, source: str, read: Read) -> Reading:
+        """Of one source, with what the last evaluation says of it where that was the final one."""
+        final = self._last if self.counters.step == self.recipe.steps else None
+        found = final.sources.get(source) if final else None
+        return Reading(
+            n_tokens=read.n_tokens,
+            unique_tokens=read.unique_tokens,
+            epochs=read.epochs,
+            loss_nats=found.loss_nats if found else None,
+            bits_per_byte=found.bits_per_byte if found else None,
+        )
+
     def _describe(self) -> Run:
         recipe, counted = self.recipe, parameters(self.recipe.model)
         device = pick_device(recipe)
         name = torch.cuda.get_device_name(device) if device.type == "cuda" else f"cpu, {recipe.threads} threads"
-        header = self.shards.header
         return Run(
             id=self.folder.name,
             key=self.key,
@@ -189,8 +206,8 @@ class Session:
             counts="total",
             architecture=recipe.model,
             parameters=counted,
-            tokenizer_sha256=header.tokenizer_sha256,
-            validation=self._validation.name,
+            tokenizer_sha256=self.sources.tokenizer_sha256,
+            validation=self._course.validations[-1].name,
             learning_rate=optim.learning_rate(recipe, counted),
             batch_tokens=recipe.batch_tokens,
             steps=recipe.steps,
@@ -199,7 +216,7 @@ class Session:
             role=recipe.role,
             origin=self._ancestor,
             stamp=stamp.make(
-                {"shards": self.shards.content_sha256, "recipe": self.key}
+                {"shards": self.sources.content_sha256, "recipe": self.key}
                 | ({"origin": self._ancestor.sha256} if self._ancestor else {})
             ),
         )
@@ -222,6 +239,10 @@ class Session:
             self.journal.say("note", text=ruled)
         if said := introduced(self.recipe):
             self.journal.say("note", text=said)
+        if len(self.sources.shards) > 1:
+            self.journal.say("note", text=f"reads {shares(self._course.alike[self.counters.phase].sources)}")
+        for text in repeated(self._batches.read(self.recipe.steps)):
+            self.journal.say("note", text=text)
         if self.recipe.optimizer.learning_rate is None:
             usual = self.recipe.optimizer.name != "muon" and self.recipe.schedule.name == "wsd"
             of = "" if usual else ", which is of AdamW with warmup-stable-decay: try others"
@@ -238,17 +259,35 @@ class Session:
                 self.counters = origin.begin(learner, self.recipe, self._ancestor, self.counters)
         if resumed is None:
             self.counters.first = self.counters.step
+        self._stand(learner)
         self.journal.resume(self.counters)
 
     def _sound(self, should_stop: Callable[[], bool]) -> bool:
         """Whether the shards are what they were when written; False where it was asked to stop on the way."""
         say = lambda text: self.journal.say("note", text=text)  # noqa: E731
-        look = lambda: soundness.sound(self.shards, folder=self.folder, say=say, should_stop=should_stop)  # noqa: E731
+        look = lambda: soundness.sound(self.sources, folder=self.folder, say=say, should_stop=should_stop)  # noqa: E731
         return self._team.first(look)
+
+    def _stand(self, learner: Learner) -> None:
+        """The learner as the counters have it."""
+        learner.stand(self._course.models[self.counters.phase])
+        self.journal.flop_per_token = self._course.flop_per_token[self.counters.phase]
+
+    def _enter(self, learner: Learner, number: int) -> None:
+        """Go over into another phase, at its first batch."""
+        at, models = self.counters, self._course.models
+        if models[number] != models[at.phase]:
+            learner.enter(models[number])
+        said = f"from step {at.step} on: {self._course.change(at.phase, number)}"
+        at.phase, at.engine = number, learner.engine
+        self._stand(learner)
+        self.journal.say("note", text=said)
 
     def _step(self, learner: Learner) -> Trouble | None:
         """One step; the trouble it has brought, if any."""
         at, began, refused = self.counters, time.perf_counter(), ""
+        if (number := self._batches.phase(at.batch)) != at.phase:
+            self._enter(learner, number)
 
         def accept(loss_nats: float, grad_norm: float) -> bool:
             nonlocal refused
@@ -256,7 +295,7 @@ class Session:
             return not refused
 
         with self.journal.timing("data_s"):
-            batch = self._batches.batch(self._skipped + at.batch)
+            batch = self._batches.batch(at.batch)
         done = learner.step(at.step, batch, accept)
         at.engine = learner.engine
         at.train_s += time.perf_counter() - began
@@ -287,6 +326,7 @@ class Session:
         self.journal.say("note", text=f"{rollback.reason}. Back to step {rollback.to}, and past these batches")
         with self.journal.gauges.aside():
             self.counters = self._keeper.roll_back(learner, rollback, at)
+        self._stand(learner)
         self.journal.go_back(self.counters)
         self.write(self.current())
         return True
@@ -295,7 +335,7 @@ class Session:
         with self.journal.aside("evaluation_s"):
             found = evaluate(
                 learner.judged,
-                self._validation,
+                self._course.validations[self.counters.phase],
                 every=1 if self.counters.step == self.recipe.steps else _PARTIAL,
                 device=learner.device,
                 precision=learner.evaluating,
@@ -303,6 +343,7 @@ class Session:
                 team=self._team,
             )
         if found is not None:
+            self._last = found
             self.journal.evaluated(found)
         return found
 

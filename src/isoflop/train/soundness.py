@@ -11,8 +11,9 @@ from pathlib import Path
 import msgspec
 
 from isoflop import files
-from isoflop.data.shards import Shards
+from isoflop.data.sources import Sources
 from isoflop.errors import InputError
+from isoflop.train.cores import cores
 
 _FILE = ".shards.json"
 _LARGE_BYTES = 2e9
@@ -20,7 +21,7 @@ Marks = dict[str, list[int]]
 _seen: dict[str, Marks] = {}
 
 
-def sound(shards: Shards, *, folder: Path, say: Callable[[str], None], should_stop: Callable[[], bool]) -> bool:
+def sound(sources: Sources, *, folder: Path, say: Callable[[str], None], should_stop: Callable[[], bool]) -> bool:
     """Whether the shards are as they were written; False where it was asked to stop on the way.
 
     Args:
@@ -30,26 +31,28 @@ def sound(shards: Shards, *, folder: Path, say: Callable[[str], None], should_st
     Raises:
         InputError: a file is damaged; names it.
     """
-    marks, identity = _marks(shards), shards.content_sha256
+    marks, identity = _marks(sources), sources.content_sha256
     if marks in (_seen.get(identity), _put_down(folder)):
         return True
     n_bytes = sum(size for size, *_ in marks.values())
     if n_bytes > _LARGE_BYTES:
         say(f"{n_bytes / 1e9:.1f} GB of shards are read and held against their checksums, this once")
-    if not shards.verify(should_stop=should_stop):
-        return False
+    for shards in sources.shards.values():
+        if not shards.verify(should_stop=should_stop, threads=cores().usable):
+            return False
     _seen[identity] = marks
     files.write_json(folder / _FILE, marks)
     return True
 
 
-def _marks(shards: Shards) -> Marks:
+def _marks(sources: Sources) -> Marks:
     """Size, inode and time of change by path: the same content may lie in two places."""
     found = {}
-    for name in shards.names():
-        path = (shards.folder / name).resolve()
-        status = path.stat()
-        found[str(path)] = [status.st_size, status.st_ino, status.st_ctime_ns]
+    for shards in sources.shards.values():
+        for name in shards.names():
+            path = (shards.folder / name).resolve()
+            status = path.stat()
+            found[str(path)] = [status.st_size, status.st_ino, status.st_ctime_ns]
     return found
 
 

@@ -8,8 +8,9 @@ from torch import Tensor, nn
 
 from isoflop.data.batch import Batch
 from isoflop.data.corrupt import NOTHING, Ids, Place
-from isoflop.data.loader import Loader, Windows
-from isoflop.data.shards import Shards
+from isoflop.data.loader import Windows
+from isoflop.data.mixture import Read
+from isoflop.data.sources import Sources
 from isoflop.errors import UsageError
 from isoflop.specs.objective import CAUSAL
 from isoflop.specs.recipe import Recipe
@@ -19,63 +20,79 @@ from isoflop.train.objectives import Objective, Part
 
 
 class Batches:
-    """The recipe's batches as a pure function of the step; ranks take shares whose union is the batch of one."""
+    """The recipe's batches as a pure function of their number; ranks take shares whose union is the batch of one.
 
-    def __init__(self, recipe: Recipe, shards: Shards, *, rank: int = 0, world: int = 1) -> None:
-        row = recipe.row
-        self._tokens = Loader(
-            shards.tokens("train"),
-            context=row.text,
-            sequences=recipe.sequences,
-            seed=recipe.seed,
-            rank=rank,
-            world=world,
-        )
-        self._seed = recipe.seed
+    Args:
+        behind: batches of the same order that other runs have had before number 0.
+    """
+
+    def __init__(self, recipe: Recipe, sources: Sources, *, rank: int = 0, world: int = 1, behind: int = 0) -> None:
+        self._names = list(sources.shards)
+        self._mixture = sources.mixture(recipe, rank=rank, world=world, behind=behind)
+        self._seed, self._behind = recipe.seed, behind
         self._objective = objectives.load(str(recipe.learned.name))
-        self._terms = objectives.terms(recipe, text_vocabulary=shards.header.vocabulary)
+        self._terms = objectives.terms(recipe, text_vocabulary=sources.vocabulary)
 
-    def batch(self, step: int) -> Batch:
-        """Of a step counted from 0."""
-        text_ST, next_ST = self._tokens.batch(step)
-        place = Place(seed=self._seed, step=step, first_row=self._tokens.first)
+    def batch(self, number: int) -> Batch:
+        """Of a number counted from 0."""
+        text_ST, next_ST = self._mixture.batch(number)
+        place = Place(seed=self._seed, step=number + self._behind, first_row=self._mixture.first(number))
         return self._objective.batch(text_ST, next_ST, place, self._terms)
 
-    def unique_tokens(self, steps: int) -> int:
-        """Different tokens seen in so many steps."""
-        return self._tokens.unique_tokens(steps)
+    def phase(self, number: int) -> int:
+        """Which of the recipe's phases a batch belongs to."""
+        return self._mixture.span(number)
+
+    def read(self, batches: int) -> dict[str, Read]:
+        """What has been read of each source after so many batches, those behind included."""
+        return dict(zip(self._names, self._mixture.read(batches), strict=True))
 
 
 class Validation:
     """The text that a recipe's model is judged by, corrupted alike in every run that learns the same.
 
+    Of several sources each has the same share of it, so that mixtures of them are judged by one text.
+
+    Args:
+        recipe: without stages, or one of its phases.
+
     Attributes:
         name: equal for losses that may be compared: on equal text, of equal objectives.
         text: tokens of one window.
+        sources: names of the texts it is made of.
     """
 
-    def __init__(self, recipe: Recipe, shards: Shards) -> None:
+    def __init__(self, recipe: Recipe, sources: Sources) -> None:
         self.text = recipe.row.text
-        self._token_bytes = shards.tokenizer.token_bytes
-        self._windows = Windows(
-            shards.tokens("validation"),
-            context=self.text,
-            limit_tokens=recipe.validation_tokens,
-            token_bytes=self._token_bytes,
-        )
+        self._token_bytes = sources.tokenizer.token_bytes
+        self.sources = list(sources.shards)
+        self._windows = {
+            name: Windows(
+                tokens,
+                context=self.text,
+                limit_tokens=recipe.validation_tokens // len(self.sources),
+                token_bytes=self._token_bytes,
+                of=called,
+            )
+            for name, tokens, called in zip(self.sources, sources.tokens("validation"), sources.called(), strict=True)
+        }
         self._objective = objectives.load(str(recipe.learned.name))
-        self._terms = objectives.terms(recipe, text_vocabulary=shards.header.vocabulary)
-        of = f"validation:{self._windows.n_tokens}@{shards.header.splits['validation'].sha256}"
+        self._terms = objectives.terms(recipe, text_vocabulary=sources.vocabulary)
+        parts = [
+            f"{self._windows[name].n_tokens}@{shards.header.splits['validation'].sha256}"
+            for name, shards in sources.shards.items()
+        ]
+        of = f"validation:{'+'.join(parts)}"
         self.name = of if recipe.learned == CAUSAL else f"{described(recipe)} of {of}"
 
-    def batches(self, rows: int, *, every: int) -> Iterator[Batch]:
-        """One window in `every`, at most `rows` at a time.
+    def batches(self, source: str, rows: int, *, every: int) -> Iterator[Batch]:
+        """One of a source's windows in `every`, at most `rows` at a time.
 
         Windows are thinned evenly and not cut off, because the first of a split may be one long unusual document. How
         a window is corrupted hangs on its number alone.
         """
         first_row = 0
-        for text_ST, next_ST in self._windows.batches(rows * every):
+        for text_ST, next_ST in self._windows[source].batches(rows * every):
             place = Place(seed=0, step=0, first_row=first_row)
             first_row += len(text_ST)
             yield self._objective.batch(text_ST, next_ST, place, self._terms).rows(slice(None, None, every))
@@ -139,13 +156,13 @@ def _said(objective: Objective, model: nn.Module, part: Part, head: HeadLoss) ->
     return objective.loss(model, part, head)
 
 
-def check(recipe: Recipe, shards: Shards) -> None:
+def check(recipe: Recipe, sources: Sources) -> None:
     """Hold the model's vocabulary against the text's and what the objective needs besides.
 
     Raises:
         UsageError: it is too small.
     """
-    if lack := recipe.lacking_ids(shards.header.vocabulary):
+    if lack := recipe.lacking_ids(sources.vocabulary):
         raise UsageError(f"recipe: {lack}")
 
 

@@ -90,11 +90,12 @@ def laid_out(recipe: Recipe, world: int) -> Layout:
         degrees = " x ".join(f"{name} {n}" for name, n in (("tensor", planned.tensor), ("replicas", copies)) if n > 1)
         raise UsageError(f"recipe: layout has {degrees}, which does not divide the {world} processes started")
     sharing = world // planned.tensor
-    if recipe.sequences % sharing:
-        raise UsageError(
-            f"recipe: batch_tokens are {recipe.sequences} sequences, which {sharing} processes cannot share evenly; "
-            f"take a multiple of {sharing * row.text}, or another number of processes"
-        )
+    for alike in map(recipe.within, recipe.phases):
+        if alike.sequences % sharing:
+            raise UsageError(
+                f"recipe: batch_tokens are {alike.sequences} sequences, which {sharing} processes cannot share evenly; "
+                f"take a multiple of {sharing * alike.row.text}, or another number of processes"
+            )
     share = recipe.sequences // sharing
     at_once = min(share, planned.micro_batch if recipe.micro_tokens is None else recipe.micro_tokens // row.text)
     return Layout(

@@ -1,0 +1,74 @@
+"""docs/mixtures.md does what it says."""
+
+import re
+import shutil
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+PAGE = (ROOT / "docs" / "mixtures.md").read_text()
+RECIPE = """
+name = "mixed"
+n_tokens = 2_560
+batch_tokens = 64
+validation_tokens = 256
+evaluations = 1
+device = "cpu"
+[model]
+layers = 1
+width = 16
+heads = 2
+kv_heads = 1
+head_size = 8
+hidden = 32
+vocabulary = 300
+context = 16
+[optimizer]
+learning_rate = 0.003
+"""
+
+
+@pytest.fixture
+def home(text: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Three texts, and the recipe with the page's own table."""
+    monkeypatch.chdir(tmp_path)
+    shutil.copytree(text, "code")
+    for name in ("prose", "more"):
+        Path(name).mkdir()
+    for number in range(40):
+        (tmp_path / "prose" / f"prose-{number}.txt").write_text(f"Of the {number} things that a page may say. " * 40)
+        (tmp_path / "more" / f"more-{number}.txt").write_text(f"And {number} times as much again, and more. " * 40)
+    table = re.findall(r"```toml\n(.*?)```", PAGE, flags=re.DOTALL)[0]
+    Path("mixed.toml").write_text(RECIPE + table)
+    return tmp_path
+
+
+def commands() -> list[tuple[list[str], list[str]]]:
+    """Each command of the page, and the pieces that its output must hold, in their order."""
+    found: list[tuple[list[str], list[str]]] = []
+    for block in re.findall(r"```console\n(.*?)```", PAGE, flags=re.DOTALL):
+        for line in block.splitlines():
+            if line.startswith("$ isoflop "):
+                found.append((line.removeprefix("$ isoflop ").split(), []))
+            else:
+                found[-1][1].extend(filter(None, (re.sub(" +", " ", piece.strip()) for piece in line.split("..."))))
+    return found
+
+
+def test_every_command_prints_what_the_page_shows(
+    home: Path, here: Callable[..., Any], isoflop: "Callable[..., subprocess.CompletedProcess[str]]"
+) -> None:
+    assert len(commands()) == 7
+    for words, pieces in commands():
+        if words[0] == "continue":
+            here("data", "tokenize", "--text", "more", "--out", "shards/more", "--tokenizer", "shards/code")
+        anew = words[0] == "continue" or words == ["train", "mixed.toml"]  # which may start their process again
+        shown = isoflop(*words).stdout if anew else here(*words).out
+        shown, at = re.sub(" +", " ", shown), 0
+        for piece in pieces:
+            at = shown.find(piece, at)
+            assert at >= 0, f"isoflop {' '.join(words)}: no {piece!r} in\n{shown}"
