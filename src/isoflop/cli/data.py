@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from isoflop.cli.data_mix import mix
 from isoflop.cli.data_verify import verify_shards
 from isoflop.cli.shell import Output, Printer, output_options
 
@@ -19,6 +20,7 @@ def data() -> None:
 
 
 data.add_command(verify_shards)
+data.add_command(mix)
 
 
 @data.command()
