@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from isoflop.cli.data_classifier import classifier
+from isoflop.cli.data_mix import mix
 from isoflop.cli.data_pii import pii
 from isoflop.cli.data_run import report_command, run_command
 from isoflop.cli.data_verify import verify_shards
@@ -26,6 +27,7 @@ data.add_command(report_command)
 data.add_command(pii)
 data.add_command(classifier)
 data.add_command(verify_shards)
+data.add_command(mix)
 
 
 @data.command()

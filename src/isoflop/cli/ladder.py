@@ -62,7 +62,7 @@ def ladder(
         output.show(told, lambda printer: ladder_dry.show(printer, told))
         return
     clock, listener = loop.Clock(), ladder_view.listener(output)
-    where = Where(executor, _settings(placed), workers)
+    where = Where(executor, settings_of(placed), workers)
     found, shards = loop.ascend(
         layout, runs_dir, text=text, resume=cast(Any, resume), clock=clock, listener=listener, where=where
     )
@@ -78,7 +78,7 @@ def _budget(asked: str | None, plan: LadderPlan) -> float | None:
     return units.parse(asked or BUDGET, "FLOP", name="--budget")
 
 
-def _settings(placed: tuple[str, ...]) -> dict[str, str]:
+def settings_of(placed: tuple[str, ...]) -> dict[str, str]:
     """Of the executor, by name."""
     found = {}
     for setting in placed:

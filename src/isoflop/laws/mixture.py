@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from isoflop.errors import FitError, InputError, UnknownNameError
+from isoflop.errors import FitError, InfeasibleError, InputError, UnknownNameError
 from isoflop.laws.law import Array
 from isoflop.specs.interval import Interval
 
@@ -60,6 +60,11 @@ class Surface(NamedTuple):
         """(M, D) scaled so that distance means difference in loss."""
         return np.asarray((np.log1p(proportions / self.epsilon) - self.mean_D) * self.scale_D)
 
+    def mean(self, proportions: Array) -> Array:
+        """(M,) mean of the log loss of one new run."""
+        cross = _kernel(self.features(proportions), self.points_RD, self.length, self.trend)
+        return np.asarray(self.level + cross @ self.weights_R)
+
     def log_loss(self, proportions: Array) -> tuple[Array, Array]:
         """(M,) mean and standard deviation of the log loss of one new run, its own noise included."""
         cross = _kernel(self.features(proportions), self.points_RD, self.length, self.trend)
@@ -75,7 +80,7 @@ class BestMixture(NamedTuple):
         proportions: by domain, with intervals over resampled runs.
         losses: predicted at the best mixture, by target.
         objective: the weighted loss there; resampled runs that choose their own best mixture give its interval.
-        at_edge: domains at the largest share any run had: more of them was never tried.
+        at_edge: domains at the largest share that any run had or that was allowed: beyond it nothing is known.
     """
 
     proportions: dict[str, Interval]
@@ -100,7 +105,7 @@ class MixtureLaw(NamedTuple):
     def predict(self, proportions: Array) -> Array:
         """(M, T) losses of these mixtures, nats per token."""
         asked = _checked(np.atleast_2d(proportions), self.domains)
-        return np.exp(np.stack([surface.log_loss(asked)[0] for surface in self.surfaces], axis=1))
+        return np.exp(np.stack([surface.mean(asked) for surface in self.surfaces], axis=1))
 
     def intervals(self, proportions: Array, *, level: float = 0.9) -> tuple[Array, Array]:
         """(M, T) bounds of the loss of one new run of each mixture, by the posterior of the process."""
@@ -110,27 +115,56 @@ class MixtureLaw(NamedTuple):
         reach = _normal_quantile((1 + level) / 2)
         return np.exp(mean - reach * sd), np.exp(mean + reach * sd)
 
-    def best(
-        self, weights: Mapping[str, float], *, draws: int = 100, seed: int = 42, level: float = 0.9
-    ) -> BestMixture:
-        """The mixture with the lowest weighted loss, no domain beyond the largest share that a run had.
+    def tried(self, most: Array | None = None) -> tuple[Array, Array]:
+        """(D,) least and largest share that the runs had of each domain, the latter no more than `most`.
 
-        Args:
-            weights: of the losses to bring down, by target.
-            draws: pair bootstraps of the runs; each chooses its best mixture from a shared pool.
+        Raises:
+            InfeasibleError: so little is allowed of all domains that no mixture adds up to one.
+        """
+        bottom, top = self.proportions_RD.min(axis=0), self.proportions_RD.max(axis=0)
+        top = top if most is None else np.minimum(top, most)
+        if top.sum() < 1:
+            raise InfeasibleError(f"the shares allowed add up to {top.sum():.3g}; no mixture is within them")
+        return np.minimum(bottom, top), top
+
+    def weighed(self, mixtures: Array, weights: Mapping[str, float]) -> Array:
+        """(M,) weighted losses of these mixtures.
 
         Raises:
             UnknownNameError: a weight for a loss that was not measured.
         """
-        used = _used(weights, self.targets)
-        top = self.proportions_RD.max(axis=0)
+        asked = _checked(np.atleast_2d(mixtures), self.domains)
+        return _weighed(self, asked, used_targets(weights, self.targets))
+
+    def best(
+        self,
+        weights: Mapping[str, float],
+        *,
+        most: Array | None = None,
+        draws: int = 100,
+        seed: int = 42,
+        level: float = 0.9,
+    ) -> BestMixture:
+        """The mixture with the lowest weighted loss, every domain between the shares that runs had of it.
+
+        Args:
+            weights: of the losses to bring down, by target.
+            most: (D,) share of each domain that is allowed, such as what a few epochs of it give.
+            draws: pair bootstraps of the runs; each chooses its best mixture from a shared pool.
+
+        Raises:
+            InfeasibleError: `most` adds up to less than one.
+            UnknownNameError: a weight for a loss that was not measured.
+        """
+        used = used_targets(weights, self.targets)
+        bottom, top = self.tried(most)
         random = np.random.default_rng(seed)
-        pool = _pool(self.proportions_RD, top, random)
+        pool = _pool(self.proportions_RD, bottom, top, random)
         chosen = pool[_weighed(self, pool, used).argmin()]
         for spread in (0.3, 0.1, 0.03, 0.01):
-            near = _around(chosen, spread, top, random)
+            near = around(chosen, spread, bottom, top, random)
             chosen = near[_weighed(self, near, used).argmin()]
-        pool = np.concatenate([chosen[None], pool, *(_around(chosen, s, top, random) for s in (0.3, 0.1))])
+        pool = np.concatenate([chosen[None], pool, *(around(chosen, s, bottom, top, random) for s in (0.3, 0.1))])
         resampled = np.stack(list(self._resampled(pool, tuple(used), draws, random)))
         objectives = resampled @ np.array(list(used.values()))
         picks = objectives.argmin(axis=1)
@@ -279,7 +313,13 @@ def _kernel(a: Array, b: Array, length: float, trend: float) -> Array:
     return np.asarray(1.0 + trend * inner + (1 + reach + reach**2 / 3) * np.exp(-reach))
 
 
-def _used(weights: Mapping[str, float], targets: Sequence[str]) -> dict[int, float]:
+def used_targets(weights: Mapping[str, float], targets: Sequence[str]) -> dict[int, float]:
+    """Weights that are not nothing, by the place of their target.
+
+    Raises:
+        InputError: all are nothing.
+        UnknownNameError: a weight for a loss that was not measured.
+    """
     for name in weights:
         if name not in targets:
             raise UnknownNameError("loss", name, targets)
@@ -290,32 +330,39 @@ def _used(weights: Mapping[str, float], targets: Sequence[str]) -> dict[int, flo
 
 
 def _weighed(law: MixtureLaw, mixtures: Array, used: Mapping[int, float]) -> Array:
-    return np.asarray(sum(w * np.exp(law.surfaces[t].log_loss(mixtures)[0]) for t, w in used.items()))
+    return np.asarray(sum(w * np.exp(law.surfaces[t].mean(mixtures)) for t, w in used.items()))
 
 
-def _pool(shares: Array, top: Array, random: np.random.Generator) -> Array:
+def _pool(shares: Array, bottom: Array, top: Array, random: np.random.Generator) -> Array:
     """Mixtures to choose from: the runs themselves, and blends of up to four of them."""
     parts = random.dirichlet(np.full(4, 0.7), size=POOL)
     blends = np.einsum("mk,mkd->md", parts, shares[random.integers(0, len(shares), (POOL, 4))])
-    return _capped(np.concatenate([shares, blends]), top)
+    return bounded(np.concatenate([shares, blends]), bottom, top)
 
 
-def _around(centre: Array, spread: float, top: Array, random: np.random.Generator) -> Array:
+def around(
+    centre: Array, spread: float, bottom: Array, top: Array, random: np.random.Generator, *, count: int = POOL // 2
+) -> Array:
     """Mixtures near one: shares scaled at random, some of them towards nothing, and single exchanges."""
-    n = centre.size
-    scaled = (centre + 0.02 * spread) * np.exp(spread * 3 * random.standard_normal((POOL // 4, n)))
-    partner = np.eye(n)[random.integers(0, n, POOL // 4)]
-    moved = centre + spread * random.random((POOL // 4, 1)) * (partner - centre)
-    return np.concatenate([centre[None], _capped(np.concatenate([scaled, moved]), top)])
+    n, half = centre.size, count // 2
+    scaled = (centre + 0.02 * spread) * np.exp(spread * 3 * random.standard_normal((half, n)))
+    partner = np.eye(n)[random.integers(0, n, half)]
+    moved = centre + spread * random.random((half, 1)) * (partner - centre)
+    return np.concatenate([centre[None], bounded(np.concatenate([scaled, moved]), bottom, top)])
 
 
-def _capped(mixtures: Array, top: Array) -> Array:
-    """Sum to one with no share above `top`: what is cut off goes to the others in proportion."""
+def bounded(mixtures: Array, bottom: Array, top: Array) -> Array:
+    """Mixtures that sum to one within (D,) bounds which allow it.
+
+    What is cut off goes to the others in proportion, what is lacking below comes from what they have to spare.
+    """
     shares = mixtures / mixtures.sum(axis=1, keepdims=True)
     for _ in range(20):
-        cut = np.minimum(shares, top)
+        cut = np.clip(shares, bottom, top)
         missing = 1 - cut.sum(axis=1, keepdims=True)
-        room = np.where(cut < top, cut + 1e-9, 0.0)
+        more = np.where(cut < top, cut + 1e-9, 0.0)
+        less = cut - bottom
+        room = np.where(missing > 0, more, less)
         shares = cut + missing * room / np.maximum(room.sum(axis=1, keepdims=True), 1e-300)
     return np.asarray(shares / shares.sum(axis=1, keepdims=True))
 
