@@ -1,4 +1,4 @@
-"""The real command in a process of its own."""
+"""The real command: in a process of its own where that is what is tested, in this one where it is not."""
 
 import json
 import os
@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
+from tests.inside import inside
 
 from isoflop.cli import app
 from isoflop.cli.shell import guarded
@@ -18,8 +19,8 @@ Isoflop = Callable[..., "subprocess.CompletedProcess[str]"]
 
 
 @pytest.fixture(scope="session")
-def isoflop() -> Isoflop:
-    """Run `isoflop` with these arguments; `env` adds to the environment, `stdout` goes where it says."""
+def program() -> Isoflop:
+    """Run `python -m isoflop` with these arguments; `env` adds to the environment, `stdout` goes where it says."""
 
     def run(
         *args: str, env: dict[str, str] | None = None, stdout: int = subprocess.PIPE
@@ -36,6 +37,14 @@ def isoflop() -> Isoflop:
         )
 
     return run
+
+
+@pytest.fixture(scope="session")
+def isoflop() -> Isoflop:
+    """What `program` does, without the seconds that a second Python and its torch take: the same shell, exit codes and
+    bytes, in this process.
+    """
+    return inside
 
 
 class Answer(NamedTuple):

@@ -9,11 +9,14 @@ from typing import Any
 import pytest
 
 from isoflop import loop
-from isoflop.files import read_json
+from isoflop.files import read_json, write_json
 from isoflop.laws.fit import fit
 from isoflop.laws.fitted import Fit
 from isoflop.plan.ladder import Ladder, of_budget
-from isoflop.train.ladder import Climb, Forecast
+from isoflop.train.choose import Choice
+from isoflop.train.cores import cores
+from isoflop.train.ladder import MACHINE, Climb, Forecast, Setup
+from isoflop.train.meter import Machine, Rate
 from isoflop.train.sweep import SweepEvent
 
 PLAN = of_budget(
@@ -21,6 +24,18 @@ PLAN = of_budget(
     Ladder(cheapest_flop=1e9, levels=2, sizes=3, layers=1, vocabulary=300, context=32, batch_tokens=128),
 )
 QUESTION = "8xH100 for 7 days"
+
+
+def setup() -> Setup:
+    """The machine as a ladder in this folder would have measured it, up to its rates; `test_ladder` measures it."""
+    usable = cores().usable
+    workers = min(2, usable)
+    ways = {(1, usable), (workers, 1), (usable, 1)}
+    rates = [Rate(precision="fp32", processes=n, threads=each, flop_per_s=5e10) for n, each in sorted(ways)]
+    machine = Machine(
+        torch="", cuda=None, accelerators=[], cores=usable, rates=rates, copy_bytes_per_s=1e10, how="not measured"
+    )
+    return Setup(machine=machine, choice=Choice(workers=workers, threads=1, reason="as the test wants it"))
 
 
 def climb(folder: Path, text: Path) -> tuple[Climb, loop.Grounds, list[SweepEvent], loop.Clock]:
@@ -39,6 +54,8 @@ def climb(folder: Path, text: Path) -> tuple[Climb, loop.Grounds, list[SweepEven
 @pytest.fixture(scope="module")
 def climbed(text: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Climb]:
     folder = tmp_path_factory.mktemp("demo")
+    (folder / "ladder").mkdir()
+    write_json(folder / "ladder" / MACHINE, setup())
     return folder, climb(folder, text)[0]
 
 

@@ -19,7 +19,8 @@ from isoflop.plan.trunks import laid
 from isoflop.specs import ladder_file
 from isoflop.specs.run import Run
 from isoflop.train import store
-from isoflop.train.ladder import Forecast
+from isoflop.train.choose import decide
+from isoflop.train.ladder import MACHINE, Forecast, Setup
 
 SMALL = """
 sizes = 3
@@ -129,6 +130,23 @@ def test_compute_is_counted_once_and_held_against_separate_runs(climbed: tuple[P
     assert payload["saved_fraction"] == pytest.approx(1 - own / apart)
     # 0.8 x 2 of trunk and a fifth of 0.5 + 1 + 2, over 3.5; whole steps, and cooldowns of 8 at least
     assert own / apart == pytest.approx((1.6 + 0.7) / 3.5, abs=0.02)
+
+
+def test_one_process_or_many_was_measured(climbed: tuple[Path, dict[str, Any]]) -> None:
+    made = read_json(climbed[0] / "ladder" / MACHINE, Setup)
+    choice, cores = made.choice, made.machine.cores
+    if cores == 1:
+        assert (choice.workers, choice.threads) == (1, 1)
+        return
+    assert (choice.workers, choice.threads) in {(1, cores), (cores, 1)}
+    assert choice.together_tokens_per_s is not None
+    assert choice.apart_tokens_per_s is not None
+    assert min(choice.together_tokens_per_s, choice.apart_tokens_per_s) > 100
+    assert choice == decide(
+        cores=cores,
+        together_tokens_per_s=choice.together_tokens_per_s,
+        apart_tokens_per_s=choice.apart_tokens_per_s,
+    )
 
 
 def test_every_convention_of_n_and_c_is_in_every_run(climbed: tuple[Path, dict[str, Any]]) -> None:

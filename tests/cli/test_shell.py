@@ -104,37 +104,37 @@ def test_wrong_usage_ends_with_2_and_says_what_is_wrong(isoflop: Isoflop, args: 
     assert said in done.stderr
 
 
-def test_the_version_is_the_packages(isoflop: Isoflop) -> None:
-    assert isoflop("--version").stdout == f"isoflop, version {__version__}\n"
+def test_the_version_is_the_packages(program: Isoflop) -> None:
+    assert program("--version").stdout == f"isoflop, version {__version__}\n"
 
 
-def test_json_is_exactly_one_object_with_its_schema_and_stderr_is_quiet(isoflop: Isoflop) -> None:
-    done = isoflop("law", "optimum", "1e21", "--json")
+def test_json_is_exactly_one_object_with_its_schema_and_stderr_is_quiet(program: Isoflop) -> None:
+    done = program("law", "optimum", "1e21", "--json")
     assert done.returncode == 0
     assert done.stdout.count("\n") == 1
     assert json.loads(done.stdout)["schema"] == "isoflop/law.optimum@1"
     assert done.stderr == ""
 
 
-def test_a_pipe_gets_no_colour_and_no_bars(isoflop: Isoflop) -> None:
-    done = isoflop("law", "optimum", "1e21")
+def test_a_pipe_gets_no_colour_and_no_bars(program: Isoflop) -> None:
+    done = program("law", "optimum", "1e21")
     assert done.returncode == 0
     assert "\x1b" not in done.stdout + done.stderr
 
 
 @pytest.mark.parametrize("args", [("--help",), ("law", "optimum", "1e21"), ("law", "optimum", "1e21", "--json")])
-def test_a_reader_that_leaves_is_no_failure(args: tuple[str, ...], isoflop: Isoflop) -> None:
+def test_a_reader_that_leaves_is_no_failure(args: tuple[str, ...], program: Isoflop) -> None:
     read, write = os.pipe()
     os.close(read)
-    done = isoflop(*args, stdout=write)
+    done = program(*args, stdout=write)
     os.close(write)
     assert (done.returncode, done.stderr) == (0, "")
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="this system has no /dev/full")
 @pytest.mark.parametrize("args", [("--help",), ("law", "optimum", "1e21"), ("law", "optimum", "1e21", "--json")])
-def test_an_answer_that_finds_no_room_ends_with_6(args: tuple[str, ...], isoflop: Isoflop) -> None:
+def test_an_answer_that_finds_no_room_ends_with_6(args: tuple[str, ...], program: Isoflop) -> None:
     with Path("/dev/full").open("w") as full:
-        done = isoflop(*args, stdout=full.fileno())
+        done = program(*args, stdout=full.fileno())
     assert done.returncode == 6
     assert done.stderr == "ResourceError: output: the disk is full. Free some space and run it again\n"

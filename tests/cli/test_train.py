@@ -50,9 +50,11 @@ def place(isoflop: Isoflop, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def test_a_run_prints_one_json_object_and_is_not_trained_twice(isoflop: Isoflop, place: Path, tmp_path: Path) -> None:
+def test_a_run_prints_one_json_object_and_is_not_trained_twice(
+    isoflop: Isoflop, program: Isoflop, place: Path, tmp_path: Path
+) -> None:
     command = ("train", str(place / "recipe.toml"), "--runs-dir", str(tmp_path), "--json")
-    first = isoflop(*command)
+    first = program(*command)
     assert first.returncode == 0, first.stderr
     said = json.loads(first.stdout)
     assert said["schema"] == "isoflop/train@1"
@@ -100,13 +102,13 @@ import torch
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 75)])
 def test_a_signal_while_torch_is_imported_ends_in_one_line_and_leaves_nothing(
-    isoflop: Isoflop, place: Path, tmp_path: Path, number: signal.Signals, code: int
+    program: Isoflop, place: Path, tmp_path: Path, number: signal.Signals, code: int
 ) -> None:
     (tmp_path / "torch").mkdir()
     (tmp_path / "torch" / "__init__.py").write_text(SIGNALLED)
     path = os.pathsep.join([str(tmp_path), *filter(None, [os.environ.get("PYTHONPATH")])])
     command = ("train", str(place / "recipe.toml"), "--runs-dir", str(tmp_path / "runs"))
-    done = isoflop(*command, env={"PYTHONPATH": path, "SIGNAL": str(int(number))})
+    done = program(*command, env={"PYTHONPATH": path, "SIGNAL": str(int(number))})
     assert done.returncode == code, done.stderr
     assert done.stderr.endswith("stopped before the first step; run the same command again to go on\n")
     assert done.stderr.count("\n") == 1

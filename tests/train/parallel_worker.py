@@ -3,6 +3,7 @@
 They find each other by what torchrun would set. What the first of them saw goes into RESULTS beside the list.
 """
 
+import gc
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -55,6 +56,8 @@ def main() -> None:
     dist.init_process_group("gloo", rank=here.rank, world_size=here.world)
     found: dict[str, Any] = {}
     for case in files.read_json(source, list[Case]):
+        gc.collect()
+        gc.freeze()  # each run searches all objects for garbage: torch's need it no more
         found[case.name] = losses(case)
     if here.rank == 0:
         (source.parent / RESULTS).write_bytes(msgspec.json.encode(found))

@@ -23,7 +23,7 @@ from isoflop.specs.optimizer import Optimizer
 from isoflop.specs.recipe import Recipe
 from isoflop.specs.run import Run
 from isoflop.train import store
-from isoflop.train.choose import choose_workers, decide
+from isoflop.train.choose import decide
 from isoflop.train.places import run_id
 from isoflop.train.sweep import SweepEvent, sweep
 
@@ -396,19 +396,6 @@ def test_a_recipe_for_another_number_of_threads_is_refused(rung: Callable[..., R
 @pytest.mark.parametrize(("name", "folder"), [("n98k-d2M", "n98k-d2M-1a2b3c4d"), ("a b:ü", "a-b-ü-1a2b3c4d")])
 def test_a_folder_is_named_by_the_recipe_and_the_key(rung: Callable[..., Recipe], name: str, folder: str) -> None:
     assert run_id(msgspec.structs.replace(rung(20), name=name), key="1a2b3c4d5e6f7a8b") == folder
-
-
-def test_one_process_or_many_is_measured(rung: Callable[..., Recipe]) -> None:
-    choice = choose_workers(rung(20), cores=2, seconds=0.5)
-    assert (choice.workers, choice.threads) in {(1, 2), (2, 1)}
-    assert choice.together_tokens_per_s is not None
-    assert choice.apart_tokens_per_s is not None
-    assert min(choice.together_tokens_per_s, choice.apart_tokens_per_s) > 100
-    assert choice == decide(
-        cores=2,
-        together_tokens_per_s=choice.together_tokens_per_s,
-        apart_tokens_per_s=choice.apart_tokens_per_s,
-    )
 
 
 @pytest.mark.parametrize(

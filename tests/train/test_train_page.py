@@ -2,11 +2,10 @@
 
 import json
 import re
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
+from tests.inside import inside
 
 from isoflop import registry
 from isoflop.train.seconds import Seconds
@@ -36,9 +35,7 @@ learning_rate = 0.003
 
 
 def isoflop(*words: str, at: Path) -> str:
-    done = subprocess.run(
-        [sys.executable, "-m", "isoflop", *words], cwd=at, capture_output=True, text=True, timeout=600
-    )
+    done = inside(*words, at=at)
     assert done.returncode == 0, done.stderr
     return done.stdout + done.stderr
 

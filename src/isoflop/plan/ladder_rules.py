@@ -6,6 +6,7 @@ Porian et al. 2024 (arXiv:2406.19146); where our own runs (LOG.md) spoke against
 """
 
 import math
+from functools import cache, lru_cache
 
 from isoflop.errors import InfeasibleError
 from isoflop.plan.shape import aspect, vocabulary_for
@@ -63,6 +64,7 @@ RULES: dict[str, tuple[str, str]] = {
 """Name -> what it says, where it is from; `isoflop ladder --dry-run` prints them."""
 
 
+@lru_cache(maxsize=1024)  # a search for a budget tries one smallest size with several steps between sizes
 def vocabulary(smallest_params: float) -> int:
     """Tokens of the vocabulary: one for all sizes, as losses per token compare in one vocabulary only.
 
@@ -102,17 +104,19 @@ def model_of(
     narrowest = after.width if after else LEAST_WIDTH
     shallowest = after.layers if after else LEAST_LAYERS
     best: tuple[float, Decoder] | None = None
+    usual = aspect(n_params)
     for depth in [layers] if layers else range(shallowest, 129):
         ideal = _width(n_params, depth, vocabulary)
         for width in _widths(ideal):
             model = member(max(width, narrowest), depth, vocabulary=vocabulary, context=context)
-            off = abs(math.log(_total(model) / n_params)) / 0.1
-            bent = math.log(model.width / depth / aspect(n_params)) / math.log(2)
-            heavy = max(0.0, vocabulary * model.width / _total(model) / EMBEDDED - 1) / 0.03
+            total = _total(model)
+            off = abs(math.log(total / n_params)) / 0.1
+            bent = math.log(model.width / depth / usual) / math.log(2)
+            heavy = max(0.0, vocabulary * model.width / total / EMBEDDED - 1) / 0.03
             score = off**2 + (0.0 if layers else bent**2 + heavy**2)
             if best is None or score < best[0]:
                 best = score, model
-        if not layers and depth > shallowest and ideal / depth < aspect(n_params) / 4:
+        if not layers and depth > shallowest and ideal / depth < usual / 4:
             break
     assert best is not None
     return best[1]
@@ -135,17 +139,23 @@ def _total(model: Decoder) -> float:
     return float(model.layers * block + model.vocabulary * model.width)
 
 
+@lru_cache(maxsize=4096)  # a search for a budget asks for the same few again and again
 def member(width: int, layers: int, *, vocabulary: int, context: int) -> Decoder:
     """The model of this width and depth: tied, as many key heads as query heads."""
-    size = 32 if width < 256 else 64
-    heads = min(
-        (h for h in range(1, width // 2 + 1) if width % (2 * h) == 0), key=lambda h: abs(math.log(width / h / size))
-    )
+    heads = _heads(width)
     step = 8 if width < 256 else 64
     return Decoder(
         layers=layers, width=width, heads=heads, kv_heads=heads, head_size=width // heads,
         hidden=step * round(8 * width / 3 / step), vocabulary=vocabulary, context=context, tied=True,
     )  # fmt: skip
+
+
+@cache
+def _heads(width: int) -> int:
+    """So many that each is as near as can be to its usual size, and of an even one."""
+    size = 32 if width < 256 else 64
+    whole = (heads for heads in range(1, width // 2 + 1) if width % (2 * heads) == 0)
+    return min(whole, key=lambda heads: abs(math.log(width / heads / size)))
 
 
 def warmup_steps(n_params: float, *, shortest_tokens: float, batch_tokens: int) -> int:

@@ -5,6 +5,7 @@ Torch is imported once (1.5 s) for all its runs. It reads requests on stdin and 
 included) all mean: save at the next step, say so, end.
 """
 
+import gc
 import io
 import os
 import queue
@@ -137,6 +138,9 @@ def _train(desk: Desk, request: Train) -> Ended:
     from isoflop.train.loop import train
 
     folder = Path(request.folder)
+    # Each run searches all objects for what the last one left: 0.2 s where torch's are among them, 0.01 s where not.
+    gc.collect()
+    gc.freeze()
     try:
         run = train(
             request.recipe,
