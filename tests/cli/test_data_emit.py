@@ -9,7 +9,17 @@ from pathlib import Path
 import pytest
 from tests.cli.conftest import Here
 
-RECIPE = '[[source]]\npath = "in"\n[limits]\nshard_bytes = 500\n[[stage]]\nname = "length"\n[[stage]]\nname = "exact"\n'
+RECIPE = """
+[[source]]
+path = "in"
+[limits]
+shard_bytes = 500
+[[stage]]
+name = "length"
+least = 5
+[[stage]]
+name = "exact"
+"""
 
 
 @pytest.fixture

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -144,7 +145,7 @@ def test_what_was_begun_with_another_recipe_is_not_gone_on_with(place: Path, tmp
 
 
 def test_no_such_phase_and_no_such_part_are_told(place: Path) -> None:
-    wrong = [
+    wrong: list[tuple[dict[str, Any], str]] = [
         ({"number": 9}, "the phases are 1 read, 2 list"),
         ({"number": 0}, "the phases are"),
         ({"number": 1, "part": 4, "n_parts": 3}, "parts are 1/3 to 3/3"),

@@ -55,7 +55,7 @@ def emit_command(
         if out is None:
             click.echo(text, nl=False)
             return
-        rows = [[str(each["phase"]), each["name"], f"{each['n_members']:,}"] for each in payload["phases"]]
-        printer.table(f"{out / slurm.FILE}", ["phase", "what", "members"], rows)
+        rows = [[f"{each['phase']}. {each['name']}", f"{each['n_members']:,}"] for each in payload["phases"]]
+        printer.table(f"{out / slurm.FILE}", ["phase", "members"], rows)
 
     output.show(payload, render)

@@ -12,7 +12,6 @@ What is asked of the file system: a rename is whole, and who starts after anothe
 Locks are not needed. A shard is written under a name of its own and renamed, by whoever: the bytes are the same.
 """
 
-import shutil
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
@@ -29,7 +28,6 @@ from isoflop.errors import InputError, UsageError
 from isoflop.specs.data_recipe import DataRecipe
 
 _SHOWN = 10  # shards that a message names
-_FOLDER = "phases"
 _Begun = TypeVar("_Begun", StageTask, NoteTask)
 
 
@@ -121,7 +119,7 @@ def run(
             n_shards = array.work(number, part - 1, n_parts, crew)
         else:
             n_shards = array.gather(number, crew)
-        files.write_json(out / _FOLDER / f"times-{number}-{part}-{n_parts}.json", crew.times)
+        files.write_json(out / pipeline.PHASES / f"times-{number}-{part}-{n_parts}.json", crew.times)
     return Part(
         number=number, n_phases=len(array.phases), name=array.phases[number - 1].name, part=part, n_parts=n_parts,
         n_shards=n_shards, n_worked=sum(each.n_tasks for each in crew.times),
@@ -204,9 +202,7 @@ class _Array:
         """What `data run` leaves, from shards that all stand."""
         tasks = self._read_tasks()
         self._sum_times()
-        made = pipeline.through(self.recipe, self.stages, tasks, self.out, Crew(_Standing(self), on_progress, []))
-        shutil.rmtree(self.out / _FOLDER, ignore_errors=True)
-        return made
+        return pipeline.through(self.recipe, self.stages, tasks, self.out, Crew(_Standing(self), on_progress, []))
 
     def phase_of(self, task: Task) -> int:
         """Number of the phase that does it."""
@@ -269,13 +265,13 @@ class _Array:
         return files.sha256_value([leg, [stage.key for stage in self.stages], made_of])
 
     def _path(self, leg: int) -> Path:
-        return self.out / _FOLDER / f"{2 * leg + 2}.json"
+        return self.out / pipeline.PHASES / f"{2 * leg + 2}.json"
 
     def _sum_times(self) -> None:
         """The members' times, where the last phase finds them: the longest, and all their processors' seconds."""
         sums = {(each.folder, each.stage): each for each in pipeline.times(self.out)}
         own: dict[tuple[str, str], Time] = {}
-        for path in sorted((self.out / _FOLDER).glob("times-*.json")):
+        for path in sorted((self.out / pipeline.PHASES).glob("times-*.json")):
             for each in files.read_json(path, list[Time]):
                 so_far = own.get((each.folder, each.stage), each)
                 own[each.folder, each.stage] = each if so_far is each else _both(so_far, each)
@@ -313,10 +309,10 @@ class _Standing:
         if missing:
             more = f" and {len(missing) - _SHOWN:,} more" if len(missing) > _SHOWN else ""
             names = ", ".join(each.name for each in missing[:_SHOWN])
+            phase = self.array.said(self.array.phase_of(missing[0]))
             raise InputError(
-                f"{missing[0].folder}: {len(missing):,} of {len(tasks):,} shards are missing or of another recipe: "
-                f"{names}{more}. Do {self.array.said(self.array.phase_of(missing[0]))} again, every part: what is done "
-                "is not done twice"
+                f"{missing[0].folder}: {len(missing):,} of {len(tasks):,} shards are missing, or made from something "
+                f"else: {names}{more}. Do {phase} again, every part: what is done is not done twice"
             )
 
 

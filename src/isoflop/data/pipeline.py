@@ -6,6 +6,7 @@ OUT/00-read/       kept/*.parquet   what goes on          01-<stage>/, 02-<stage
 OUT/text/          the last stage's shards, ready for `isoflop data tokenize`
 OUT/run.json       recipe, counts, samples: what `isoflop data report` shows
 OUT/stamp.json     who made it and when;  times.json: how long each stage took
+OUT/phases/        while a job array works here: what passes between its members (`isoflop.data.phases`)
 """
 
 import errno
@@ -31,6 +32,7 @@ from isoflop.data.stages import Corpus
 from isoflop.errors import InputError, ResourceError, UsageError
 from isoflop.specs.data_recipe import DataRecipe
 
+PHASES = "phases"
 _STAGE = re.compile(r"\d\d-[\w-]+")
 _LOCKLESS = {errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOLCK}  # Lustre mounted without flock, NFS without its lock daemon
 Progress = Callable[[str, int, int], None]
@@ -291,6 +293,7 @@ def _publish(made: Run, out: Path, took: Sequence[Time]) -> None:
     for old in out.iterdir():
         if old.is_dir() and _STAGE.fullmatch(old.name) and old.name not in folders:
             shutil.rmtree(old)
+    shutil.rmtree(out / PHASES, ignore_errors=True)
     text = out / "text"
     last = made.stages[-1]
     with files.disk(text):
