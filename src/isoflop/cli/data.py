@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from isoflop.cli.data_classifier import classifier
+from isoflop.cli.data_emit import emit_command
 from isoflop.cli.data_mix import mix
 from isoflop.cli.data_pii import pii
 from isoflop.cli.data_run import report_command, run_command
@@ -23,6 +24,7 @@ def data() -> None:
 
 
 data.add_command(run_command)
+data.add_command(emit_command)
 data.add_command(report_command)
 data.add_command(pii)
 data.add_command(classifier)

@@ -1,14 +1,17 @@
 """`isoflop data run` and `isoflop data report`: raw files through the stages of a recipe, and what became of them."""
 
 import os
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from isoflop.cli.shell import Output, Printer, output_options
+from isoflop.errors import UsageError
 
 if TYPE_CHECKING:
+    from isoflop.data.phases import Part
     from isoflop.data.pipeline import Run
 
 
@@ -17,24 +20,59 @@ if TYPE_CHECKING:
 @click.option("--out", type=click.Path(path_type=Path), required=True, help="Folder to write, or to go on in.")
 @click.option("--workers", type=click.IntRange(1), help="Processes; default: the processors this one may use.")
 @click.option("--engine", default="local", show_default=True, help="Where they run: local, or a cluster of ray.")
+@click.option("--phase", metavar="K", help="Do this phase only, as a member of an array does; K/M: there must be M.")
+@click.option("--part", metavar="I/N", help="This member's part of the phase, 1/N to N/N.  [default: 1/1]")
 @output_options("data.run")
-def run_command(recipe: Path, out: Path, workers: int | None, engine: str, output: Output) -> None:
+def run_command(
+    recipe: Path, out: Path, workers: int | None, engine: str, phase: str | None, part: str | None, output: Output
+) -> None:
     """Take raw pages and texts through the stages of RECIPE.
 
     Reads WARC, HTML, text, JSON Lines and Parquet, and leaves Parquet shards under OUT/text for `isoflop data
     tokenize`. What is dropped lies beside what is kept, with its reason. Stopped or killed, the same command goes on;
     the bytes are the same for any number of workers, e.g. `isoflop data run recipe.toml --out corpus --workers 2`.
+    Many machines share the work by phases and parts, e.g. `--phase 1 --part 3/8`; `isoflop data emit` writes the
+    script that starts them.
     """
-    from isoflop.data import pipeline
+    from isoflop.data import phases, pipeline
     from isoflop.specs import data_recipe
 
-    made = pipeline.run(
-        data_recipe.load(recipe),
-        out,
-        workers=workers or _cores(),
-        engine=engine,
-        on_progress=_announce(output),
+    number, n_phases = _of("--phase", phase) if phase is not None else (None, None)
+    i, n_parts = _of("--part", part) if part is not None else (1, 1)
+    if part is not None and (number is None or n_parts is None):
+        raise UsageError(f"--part {part}: write I/N beside a --phase, e.g. --phase 1 --part 3/8")
+    how: dict[str, Any] = {"workers": workers or _cores(), "engine": engine, "on_progress": _announce(output)}
+    loaded = data_recipe.load(recipe)
+    if number is None:
+        _show_run(pipeline.run(loaded, out, **how), out, output)
+        return
+    made = phases.run(loaded, out, number=number, n_phases=n_phases, part=i, n_parts=n_parts or 1, **how)
+    if isinstance(made, phases.Part):
+        _show_part(made, out, output.of("data.phase"))
+    else:
+        _show_run(made, out, output)
+
+
+def _of(option: str, text: str) -> tuple[int, int | None]:
+    """ "3/8" as 3 of 8; "3" as 3 of no matter how many."""
+    match = re.fullmatch(r"([0-9]{1,9})(?:/([0-9]{1,9}))?", text)
+    if match is None:
+        raise UsageError(f"{option} {text}: write for example 3/8, the third of eight")
+    return int(match[1]), None if match[2] is None else int(match[2])
+
+
+def _show_part(part: "Part", out: Path, output: Output) -> None:
+    payload = {
+        "folder": str(out), "phase": part.number, "n_phases": part.n_phases, "name": part.name, "part": part.part,
+        "n_parts": part.n_parts, "n_shards": part.n_shards, "n_worked": part.n_worked,
+    }  # fmt: skip
+    said = (
+        f"phase {part.number}/{part.n_phases} ({part.name}), part {part.part}/{part.n_parts}: {part.n_shards:,} shards"
     )
+    output.show(payload, lambda printer: printer.line(said))
+
+
+def _show_run(made: "Run", out: Path, output: Output) -> None:
     payload = _payload(made, out)
     output.show(payload, lambda printer: _render(printer, payload))
     if output.as_json:

@@ -1,7 +1,9 @@
 """From text to token shards, and from shards to batches.
 
-pipeline        raw pages and texts through the stages of a recipe: shard_work is one shard, stages/ and engines/ are
-                chosen by name, source_files, readers, warc, http and unpack read what is there, table and tally write
+pipeline        raw pages and texts through the stages of a recipe: stage_tasks is what there is to do, shard_work does
+                one shard, stages/ and engines/ are chosen by name, source_files, readers, warc, http and unpack read
+                what is there, table and tally write
+phases          the same on many machines, none of which waits for another; slurm writes the script that starts them
 extract         the main text of a page; page says what a page may be before it is parsed
 pii, filters    personal data and heuristics, a kind or a filter a file; language, word_list
 read, corpus    what to read: files of the user's, or the standard library of the running Python

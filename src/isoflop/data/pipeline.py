@@ -6,8 +6,10 @@ OUT/00-read/       kept/*.parquet   what goes on          01-<stage>/, 02-<stage
 OUT/text/          the last stage's shards, ready for `isoflop data tokenize`
 OUT/run.json       recipe, counts, samples: what `isoflop data report` shows
 OUT/stamp.json     who made it and when;  times.json: how long each stage took
+OUT/phases/        while a job array works here: what passes between its members (`isoflop.data.phases`)
 """
 
+import errno
 import fcntl
 import os
 import re
@@ -15,7 +17,6 @@ import shutil
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -23,15 +24,17 @@ import msgspec
 from msgspec import Struct
 
 from isoflop import files, stamp
-from isoflop.data import engines, source_files, stages, table, tally
-from isoflop.data.shard_work import Manifest, NoteTask, ReadTask, Shard, StageTask, Task, finished, shard, work
+from isoflop.data import engines, source_files, tally
+from isoflop.data.shard_work import Manifest, NoteTask, ReadTask, Shard, Task, work
 from isoflop.data.source_files import File
-from isoflop.data.stages import Corpus, PerDocument, Step
+from isoflop.data.stage_tasks import READ, Stage, judge, note_tasks, read_tasks, ready, stage_tasks, standing_verdicts
+from isoflop.data.stages import Corpus
 from isoflop.errors import InputError, ResourceError, UsageError
 from isoflop.specs.data_recipe import DataRecipe
 
-READER_VERSION = 1
+PHASES = "phases"
 _STAGE = re.compile(r"\d\d-[\w-]+")
+_LOCKLESS = {errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOLCK}  # Lustre mounted without flock, NFS without its lock daemon
 Progress = Callable[[str, int, int], None]
 
 
@@ -72,21 +75,37 @@ def run(
         InputError: no file in a source, or no document is left.
         ResourceError: no room, another run writes there, or a worker was killed.
     """
-    steps = [stages.step(each, limits=recipe.limits, folder=recipe.folder) for each in recipe.stages]
-    keys = [stages.key(step) for step in steps]
-    # Started here once, so that a wrong option or a missing package is told before hours of work, not after.
-    started = [step.start() for step in steps]
-    found = [file for source in recipe.sources for file in source_files.find(source, folder=recipe.folder)]
-    with _claimed(out), engines.crew(engine, workers=workers) as workforce:
-        crew = _Crew(workforce, on_progress, [])
-        results = [_read(found, recipe, out, crew)]
-        for number, (step, stage, key) in enumerate(zip(steps, started, keys, strict=True), 1):
-            results.append(_stage(step, stage, key, results[-1], out / f"{number:02d}-{step.name}", crew))
-        made = Run(
-            recipe=recipe, key=files.sha256_value([each.shards for each in results]), stages=results,
-            warnings=[*_warnings(results), *_said(steps, started)],
-        )  # fmt: skip
-        _publish(made, out, crew.times)
+    ready_stages = ready(recipe)
+    reads = read_tasks(files_of(recipe), recipe.limits, out)
+    with claimed(out), engines.crew(engine, workers=workers) as workforce:
+        return through(recipe, ready_stages, reads, out, Crew(workforce, on_progress, []))
+
+
+def files_of(recipe: DataRecipe) -> list[File]:
+    """The files of all sources, in order.
+
+    Raises:
+        InputError: no file in a source.
+    """
+    return [file for source in recipe.sources for file in source_files.find(source, folder=recipe.folder)]
+
+
+def through(
+    recipe: DataRecipe, ready_stages: Sequence[Stage], reads: Sequence[ReadTask], out: Path, crew: "Crew"
+) -> Run:
+    """All stages one after the other, each shard worked on or found done by the crew, and the result published.
+
+    Raises:
+        InputError: no document is left.
+    """
+    results = [_result("read", out / READ, crew.do("read", reads), [task.name for task in reads])]
+    for stage in ready_stages:
+        results.append(_stage(stage, results[-1], out, crew))
+    made = Run(
+        recipe=recipe, key=files.sha256_value([each.shards for each in results]), stages=results,
+        warnings=[*_warnings(results), *_said(ready_stages)],
+    )  # fmt: skip
+    _publish(made, out, crew.times)
     if not results[-1].tally.kept.documents:
         raise InputError(f"{out}: no document is left; {_most_dropped(results)}. `isoflop data report {out}` shows why")
     return made
@@ -125,7 +144,7 @@ def times(folder: Path) -> list[Time]:
     return files.read_json(path, list[Time]) if path.is_file() else []
 
 
-class _Crew(Struct, frozen=True):
+class Crew(Struct, frozen=True):
     """Who does the tasks, who hears of it, and how long it took."""
 
     engine: Any
@@ -163,8 +182,16 @@ class _Crew(Struct, frozen=True):
 
 
 @contextmanager
-def _claimed(out: Path) -> Iterator[None]:
-    """The folder is ours alone, while this process lives."""
+def claimed(out: Path, *, shared: bool = False) -> Iterator[None]:
+    """The folder is ours while this process lives: alone, or shared with other members of an array.
+
+    Members rest nothing on the lock, which not every file system carries from machine to machine; it keeps a run of
+    `data run` and an array apart where it does.
+
+    Raises:
+        UsageError: `out` is a file, or holds other things.
+        ResourceError: no room, or another run writes there.
+    """
     if out.exists() and not out.is_dir():
         raise UsageError(f"{out}: is a file; name a folder")
     if out.is_dir() and any(out.iterdir()) and not (out / ".lock").exists():
@@ -174,103 +201,40 @@ def _claimed(out: Path) -> Iterator[None]:
         handle = (out / ".lock").open("a")
     with handle:
         try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(handle, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
         except BlockingIOError:
             raise ResourceError(f"{out}: another run is writing here; wait for it, or name another folder") from None
+        except OSError as error:
+            if error.errno not in _LOCKLESS:
+                raise
         yield
 
 
-def _read(found: Sequence[File], recipe: DataRecipe, out: Path, crew: _Crew) -> StageResult:
-    folder = out / "00-read"
-    tasks = []
-    for number, group in enumerate(_groups(found, recipe.limits.shard_bytes)):
-        key = files.sha256_value(["read", READER_VERSION, recipe.limits, group])
-        name = f"{number:05d}"
-        tasks.append(ReadTask(folder=folder, name=name, key=key, files=tuple(group), limits=recipe.limits))
-    return _result("read", folder, crew.do("read", tasks), [task.name for task in tasks])
-
-
-def _groups(found: Sequence[File], most_bytes: int) -> Iterator[list[File]]:
-    """Files that are read together: many small ones, or a large one alone. Hangs on the files only."""
-    group: list[File] = []
-    held = 0
-    for file in found:
-        if group and held + file.n_bytes > most_bytes:
-            yield group
-            group, held = [], 0
-        group.append(file)
-        held += file.n_bytes
-    yield group
-
-
-def _stage(
-    step: Step, started: PerDocument | Corpus, key: dict[str, Any], before: StageResult, folder: Path, crew: _Crew
-) -> StageResult:
-    came = folder.parent / before.folder
-    names = [Path(each.file).stem for each in before.shards]
-    stage_key = files.sha256_value(key)
-    keys = [files.sha256_value([stage_key, each.sha256]) for each in before.shards]
-    verdicts: list[Path | None] = [None] * len(names)
+def _stage(stage: Stage, before: StageResult, out: Path, crew: Crew) -> StageResult:
+    folder = out / stage.folder
     noted: list[Manifest] = []
-    if isinstance(started, Corpus):
-        notes = [
-            NoteTask(folder=folder, name=name, key=made_of, stage_key=stage_key, step=step, shard=came / each.file)
-            for name, made_of, each in zip(names, keys, before.shards, strict=True)
-        ]
-        noted = crew.do(f"{step.name}: notes", notes)
-        with crew.leading(folder.name, f"{step.name}: judged"):
-            judged = _judged(started, notes, noted, [each.n_rows for each in before.shards])
-        verdicts = [folder / each.file for each in judged]
-        keys = [files.sha256_value([made_of, each.sha256]) for made_of, each in zip(keys, judged, strict=True)]
-    tasks = [
-        StageTask(
-            folder=folder,
-            name=name,
-            key=made_of,
-            stage_key=stage_key,
-            step=step,
-            shard=came / each.file,
-            verdicts=verdict,
-        )
-        for name, made_of, each, verdict in zip(names, keys, before.shards, verdicts, strict=True)
-    ]
-    return _result(step.name, folder, crew.do(step.name, tasks), names, noted)
+    said: list[Shard] = []
+    if stage.corpus:
+        notes = note_tasks(stage, out, before.folder, before.shards)
+        noted = crew.do(f"{stage.name}: notes", notes)
+        shutil.rmtree(folder / "scratch", ignore_errors=True)  # of a run that was killed: it may fill the disk
+        said = verdicts(stage, notes, noted, before.shards, crew)
+    tasks = stage_tasks(stage, out, before.folder, before.shards, said)
+    return _result(stage.name, folder, crew.do(stage.name, tasks), [task.name for task in tasks], noted)
 
 
-def _judged(stage: Corpus, notes: Sequence[NoteTask], noted: Sequence[Manifest], n_rows: Sequence[int]) -> list[Shard]:
-    """Verdicts beside the notes, a file for each shard; judged once for the same notes."""
-    if not notes:
-        return []
-    folder = notes[0].folder
-    key = files.sha256_value([each.key for each in noted])
-    done = folder / "judged.json"
-    if found := finished(done, folder, key):
-        return found.others
-    with _scratch(folder / "scratch") as scratch:
-        verdicts = iter(stage.judge([each.notes for each in notes], scratch))
-        made = []
-        for each, n in zip(notes, n_rows, strict=True):
-            path = folder / "verdicts" / f"{each.name}.parquet"
-            with table.Writer(path, table.VERDICTS) as writer:
-                for verdict in islice(verdicts, n):
-                    writer.add({"verdict": verdict}, n_bytes=len(verdict))
-            if writer.n_rows != n:
-                raise InputError(f"{each.notes}: notes of {writer.n_rows} documents where {n} are due; delete {folder}")
-            made.append(shard(path, folder, n_rows=n))
-    files.write_json(done, Manifest(key=key, kept=[], others=made, tally=tally.empty()))
-    return made
-
-
-@contextmanager
-def _scratch(folder: Path) -> Iterator[Path]:
-    """An empty folder while it is needed."""
-    with files.disk(folder):
-        shutil.rmtree(folder, ignore_errors=True)
-        folder.mkdir(parents=True)
-    try:
-        yield folder
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
+def verdicts(
+    stage: Stage, notes: Sequence[NoteTask], noted: Sequence[Manifest], shards: Sequence[Shard], crew: Crew
+) -> list[Shard]:
+    """Judge the notes of all shards, or find them judged: a file of verdicts for each."""
+    label = f"{stage.name}: judged"
+    if (found := standing_verdicts(notes, noted)) is not None:
+        crew.took(stage.folder, label, n_tasks=0, wall_s=0.0, cpu_s=0.0)
+        return found
+    if not isinstance(stage.started, Corpus):
+        raise TypeError(f"stage {stage.name} judges each document for itself: it has no verdicts")
+    with crew.leading(stage.folder, label):
+        return judge(stage.started, notes, noted, [each.n_rows for each in shards])
 
 
 def _result(
@@ -282,7 +246,8 @@ def _result(
     mine |= {f"verdicts/{each}.parquet" for each in names}
     for path in folder.glob("*/*"):
         if path.is_file() and path.relative_to(folder).as_posix() not in mine:
-            path.unlink()
+            path.unlink(missing_ok=True)
+    shutil.rmtree(folder / "scratch", ignore_errors=True)
     return StageResult(
         name=name,
         folder=folder.name,
@@ -303,11 +268,11 @@ def _warnings(results: Sequence[StageResult]) -> Iterator[str]:
         yield f"{pages:,} web pages have no text yet: give the recipe a stage that extracts it, such as visible"
 
 
-def _said(steps: Sequence[Step], started: Sequence[PerDocument | Corpus]) -> Iterator[str]:
+def _said(ready_stages: Sequence[Stage]) -> Iterator[str]:
     """What stages themselves have to say."""
-    for step, stage in zip(steps, started, strict=True):
-        for warning in getattr(stage, "warnings", ()):
-            yield f"{step.name}: {warning}"
+    for stage in ready_stages:
+        for warning in getattr(stage.started, "warnings", ()):
+            yield f"{stage.name}: {warning}"
 
 
 def _example(result: StageResult, reason: str) -> str:
@@ -328,6 +293,7 @@ def _publish(made: Run, out: Path, took: Sequence[Time]) -> None:
     for old in out.iterdir():
         if old.is_dir() and _STAGE.fullmatch(old.name) and old.name not in folders:
             shutil.rmtree(old)
+    shutil.rmtree(out / PHASES, ignore_errors=True)
     text = out / "text"
     last = made.stages[-1]
     with files.disk(text):

@@ -64,6 +64,7 @@ class StageTask(Struct, frozen=True, kw_only=True):
         stage_key: sha256 of all that the stage is, whatever the shard.
         shard: the stage before's.
         verdicts: of a stage that judges the whole corpus, second pass.
+        sha256: of the shard, where another machine wrote it and it is to be checked before it is read.
     """
 
     folder: Path
@@ -73,10 +74,11 @@ class StageTask(Struct, frozen=True, kw_only=True):
     step: Step
     shard: Path
     verdicts: Path | None = None
+    sha256: str = ""
 
 
 class NoteTask(Struct, frozen=True, kw_only=True):
-    """First pass of a stage that judges the whole corpus."""
+    """First pass of a stage that judges the whole corpus; `sha256` as in `StageTask`."""
 
     folder: Path
     name: str
@@ -84,6 +86,7 @@ class NoteTask(Struct, frozen=True, kw_only=True):
     stage_key: str
     step: Step
     shard: Path
+    sha256: str = ""
 
     @property
     def notes(self) -> Path:
@@ -108,10 +111,12 @@ def work(task: Task) -> Done:
         InputError: a shard of the stage before is damaged.
         ResourceError: no room to write.
     """
-    done = task.folder / ("noted" if isinstance(task, NoteTask) else "done") / f"{task.name}.json"
+    done = _manifest(task)
     if found := finished(done, task.folder, task.key):
         return Done(found, 0.0)
     start = time.process_time()
+    if not isinstance(task, ReadTask) and task.sha256:
+        _check(task.shard, task.sha256)
     with files.disk(done):
         done.unlink(missing_ok=True)
     match task:
@@ -123,6 +128,36 @@ def work(task: Task) -> Done:
             made = _note(task)
     files.write_json(done, made)
     return Done(made, time.process_time() - start)
+
+
+def standing(task: Task) -> Manifest | None:
+    """The manifest of a task that some machine has done, or None. Of texts the length is looked at, which costs no
+    reading; notes are read in full, as the judgement of the whole corpus rests on each of them.
+    """
+    if isinstance(task, NoteTask):
+        return finished(_manifest(task), task.folder, task.key)
+    try:
+        manifest = files.read_json(_manifest(task), Manifest)
+        made = (*manifest.kept, *manifest.others)
+        whole = manifest.key == task.key and all(
+            (task.folder / each.file).stat().st_size == each.n_bytes for each in made
+        )
+    except (InputError, OSError):
+        return None
+    return manifest if whole else None
+
+
+def _manifest(task: Task) -> Path:
+    return task.folder / ("noted" if isinstance(task, NoteTask) else "done") / f"{task.name}.json"
+
+
+def _check(path: Path, sha256: str) -> None:
+    try:
+        agrees = files.sha256_file(path) == sha256
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read ({error.strerror}); run the phases before this one again") from error
+    if not agrees:
+        raise InputError(f"{path}: damaged shard (its sha256 is another); run the phases before this one again")
 
 
 def finished(done: Path, folder: Path, key: str) -> Manifest | None:

@@ -3,6 +3,7 @@
 import os
 from collections.abc import Iterator
 from pathlib import Path
+from secrets import token_hex
 from types import TracebackType
 from typing import Any
 
@@ -33,7 +34,8 @@ class Writer:
         self.path = path
         self.schema = schema
         self.n_rows = 0
-        self._beside = path.with_name(f".{path.name}.tmp")
+        # A name of its own: a scheduler may start work again that lives on, on a machine it lost sight of.
+        self._beside = path.with_name(f".{path.name}.{token_hex(4)}.tmp")
         self._rows: list[dict[str, Any]] = []
         self._held = 0
         with files.disk(path):
