@@ -10,7 +10,6 @@ OUT/phases/        while a job array works here: what passes between its members
 """
 
 import errno
-import fcntl
 import os
 import re
 import shutil
@@ -30,6 +29,7 @@ from isoflop.data.source_files import File
 from isoflop.data.stage_tasks import READ, Stage, judge, note_tasks, read_tasks, ready, stage_tasks, standing_verdicts
 from isoflop.data.stages import Corpus
 from isoflop.errors import InputError, ResourceError, UsageError
+from isoflop.locks import taken
 from isoflop.specs.data_recipe import DataRecipe
 
 PHASES = "phases"
@@ -201,12 +201,13 @@ def claimed(out: Path, *, shared: bool = False) -> Iterator[None]:
         handle = (out / ".lock").open("a")
     with handle:
         try:
-            fcntl.flock(handle, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise ResourceError(f"{out}: another run is writing here; wait for it, or name another folder") from None
+            ours = taken(handle.fileno(), shared=shared)
         except OSError as error:
             if error.errno not in _LOCKLESS:
                 raise
+            ours = True
+        if not ours:
+            raise ResourceError(f"{out}: another run is writing here; wait for it, or name another folder")
         yield
 
 

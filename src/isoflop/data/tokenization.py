@@ -4,7 +4,6 @@ Two passes over the documents. The first counts, hashes and draws the sample the
 encodes and writes. Memory holds the sample and a few batches, whatever the size of the text.
 """
 
-import fcntl
 import hashlib
 import heapq
 import os
@@ -32,6 +31,7 @@ from isoflop.data.split import SPLITS, Split, side
 from isoflop.data.tokenizer import SMALLEST_VOCABULARY, Tokenizer
 from isoflop.errors import InputError, ResourceError, UsageError
 from isoflop.files import disk
+from isoflop.locks import taken
 
 # rustbpe learns about 10 MB/s on one core and holds the sample in memory; 64 MiB fix the merges of 32k tokens well.
 SAMPLE_BYTES = 64 << 20
@@ -138,12 +138,10 @@ def held(folder: Path) -> Iterator[None]:
         folder.mkdir(parents=True, exist_ok=True)
         handle = os.open(folder, os.O_RDONLY)
     try:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
+        if not taken(handle):
             raise ResourceError(
                 f"{folder}: another process is writing shards here. Wait for it, or choose another folder"
-            ) from None
+            )
         yield
     finally:
         os.close(handle)

@@ -1,6 +1,5 @@
-"""One at a time in a folder: locks that the kernel drops when their holders are gone, however they went."""
+"""One sweep at a time in a folder."""
 
-import fcntl
 import os
 import time
 from collections.abc import Iterator
@@ -9,6 +8,7 @@ from pathlib import Path
 
 from isoflop.errors import ResourceError
 from isoflop.files import disk
+from isoflop.locks import holder, sign, taken
 
 _PARENT, _WORKERS = ".sweep.lock", ".workers.lock"
 
@@ -43,23 +43,3 @@ def locked(folder: Path, *, patience_s: float = 60.0) -> Iterator[int]:
     finally:
         os.close(parent)
         os.close(workers)
-
-
-def taken(handle: int) -> bool:
-    """Take the lock of this open file; False where another process has it."""
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True
-
-
-def sign(handle: int) -> None:
-    """Write into the file of a lock whose it is."""
-    os.ftruncate(handle, 0)
-    os.pwrite(handle, f"{os.getpid()}\n".encode(), 0)
-
-
-def holder(handle: int) -> str:
-    """The number of the process that signed last; "" where none did."""
-    return os.pread(handle, 32, 0).decode(errors="replace").strip()

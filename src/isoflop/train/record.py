@@ -17,12 +17,12 @@ from msgspec import Struct
 
 from isoflop import files
 from isoflop.errors import InputError, UsageError
+from isoflop.locks import holder, sign, taken
 from isoflop.specs import recipe_file
 from isoflop.specs.recipe import Recipe
 from isoflop.specs.run import Run
 from isoflop.train import store
 from isoflop.train.events import never
-from isoflop.train.lock import holder, sign, taken
 from isoflop.train.seconds import Seconds
 
 LOCK, CHECKPOINTS = ".lock", "checkpoints"
