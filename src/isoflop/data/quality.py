@@ -126,7 +126,7 @@ def load(folder: Path) -> Classifier:
     if not file.is_file() or sha256_file(file) != header.weights_sha256:
         raise InputError(f"{file}: missing or not the weights that {HEADER} names; copy or train it again")
     try:
-        weights = np.load(file, allow_pickle=False)
+        weights = np.load(file)
     except ValueError as error:
         raise InputError(f"{file}: not an array of numbers ({error})") from error
     n_labels = {len(header.labels), len(header.bias), len(header.offsets), len(header.shares)}
@@ -218,7 +218,7 @@ def _document_scores(texts: Sequence[str], weights: npt.NDArray[np.float32], bia
 def _npy(weights: npt.NDArray[np.float32]) -> bytes:
     """The array in numpy's own format, which holds numbers and nothing else."""
     out = io.BytesIO()
-    np.save(out, weights, allow_pickle=False)
+    np.save(out, weights)
     return out.getvalue()
 
 

@@ -187,10 +187,10 @@ class Shards:
     def _load_tokenizer(self) -> Tokenizer:
         path, written = self.folder / TOKENIZER, self.header.tokenizer_file_sha256
         tokenizer = Tokenizer.load(path)
-        if written and sha256_file(path) != written:
-            raise InputError(f"{path}: damaged (sha256 differs). Tokenize the text again")
         if tokenizer.sha256 != self.header.tokenizer_sha256:
             raise InputError(f"{path}: not the tokenizer these shards were written with. Tokenize the text again")
+        if written and sha256_file(path) != written:
+            raise InputError(f"{path}: damaged (sha256 differs). Tokenize the text again")
         return tokenizer
 
     def _check_content(self, file: ShardFile) -> None:
