@@ -2,17 +2,15 @@
 
     python benchmarks/ladder_example.py runs/ladder examples/ladders/my-ladder
 
-Written are `ladder.json`, `rates.json`, `runs.jsonl` and `forecast.json` as they are, but for paths in stamped command
-lines, of which the last name stays. The page is `report.html` where the ladder has one with no path in it, else that of
-`isoflop law fit runs.jsonl --html`. Refused: a ladder without a measured kept-out run, one whose forecast was written
-when that run was there already, and one with a path left anywhere.
+Written are `ladder.json`, `rates.json`, `runs.jsonl`, `forecast.json` and the page `report.html` as they are, but for
+paths in stamped command lines and on the page, of which the last name stays. Refused: a ladder without a measured
+kept-out run or a page, one whose forecast was written when that run was there already, and one with a path left
+anywhere.
 """
 
 import argparse
 import json
 import re
-import shutil
-import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -24,7 +22,7 @@ from isoflop.train.ladder import FORECAST, Forecast
 from isoflop.train.ladder_trunks import LADDER, RATES
 
 RUNS, PAGE = "runs.jsonl", "report.html"
-_A_PATH = re.compile(r"(?<![\w./:<])(?:~|\.\.|/(?:home|tmp|root|work|mnt|data|scratch|Users))/[\w.-]+")
+_A_PATH = re.compile(r"(?<![\w./:<])(?:~|\.\.|/(?:home|tmp|root|work|mnt|data|scratch|Users))(?:/[\w.-]+)+")
 
 
 def main() -> None:
@@ -73,11 +71,9 @@ def _bare(value: Any) -> Any:
 
 
 def _page(report: Path, to: Path) -> None:
-    if report.exists() and not _A_PATH.search(report.read_text()):
-        shutil.copyfile(report, to / PAGE)
-        return
-    command = [sys.executable, "-m", "isoflop", "law", "fit", RUNS, "--html", PAGE]
-    subprocess.run(command, cwd=to, check=True, stdout=subprocess.DEVNULL)
+    if not report.exists():
+        raise InputError(f"{report}: no page here; name the folder that it is in, or say --no-page")
+    write_atomic(to / PAGE, _A_PATH.sub(lambda path: path[0].rsplit("/", 1)[-1], report.read_text()))
 
 
 if __name__ == "__main__":

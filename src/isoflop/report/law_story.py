@@ -140,7 +140,9 @@ def _source(fitted: Fit) -> str:
     """How the law came about, and who else has a say in its forecasts."""
     if not fitted.certificate:
         return fitted.source
-    shares = ", ".join(f"the {rival.form} law for {rival.weight:.0%}" for rival in fitted.rivals if rival.weight)
+    voices = [rival for rival in fitted.rivals if rival.weight]
+    of = ["" if rival.horizon is None else " of the dearest runs above all" for rival in voices]
+    shares = ", ".join(f"the {rival.form} law{of[i]} for {rival.weight:.0%}" for i, rival in enumerate(voices))
     return f"fitted to {fitted.n_runs} runs" + (f"; in forecasts it answers together with {shares}" if shares else "")
 
 
