@@ -167,6 +167,9 @@ def peers(pages: Path, handed: Path) -> None:
         except ImportError as error:
             print(f"{name:<44} not installed here ({error.name})", flush=True)
             continue
+        except (AttributeError, TypeError, ValueError) as error:  # a version of a package unknown to it
+            print(f"{name:<44} does not run here ({type(error).__name__}: {error})", flush=True)
+            continue
         wall, cpu = time.perf_counter(), time.process_time()
         work(False)
         row(name, size, time.perf_counter() - wall, time.process_time() - cpu)
