@@ -46,8 +46,13 @@ def make(inputs: Mapping[str, str] | None = None) -> Stamp:
         packages=_packages(),
         machine=f"{_processor()}; {platform.system()} {platform.machine()}; Python {platform.python_version()}",
         inputs=dict(inputs or {}),
-        time=datetime.now(UTC).isoformat(timespec="seconds"),
+        time=now(),
     )
+
+
+def now() -> str:
+    """The time in UTC, to the second, as stamps and forecasts write it."""
+    return datetime.now(UTC).isoformat(timespec="seconds")
 
 
 def _packages() -> dict[str, str]:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.pages import commands, holds
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGE = (ROOT / "docs" / "mixtures.md").read_text()
@@ -47,28 +48,14 @@ def home(text: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def commands() -> list[tuple[list[str], list[str]]]:
-    """Each command of the page, and the pieces that its output must hold, in their order."""
-    found: list[tuple[list[str], list[str]]] = []
-    for block in re.findall(r"```console\n(.*?)```", PAGE, flags=re.DOTALL):
-        for line in block.splitlines():
-            if line.startswith("$ isoflop "):
-                found.append((line.removeprefix("$ isoflop ").split(), []))
-            else:
-                found[-1][1].extend(filter(None, (re.sub(" +", " ", piece.strip()) for piece in line.split("..."))))
-    return found
-
-
 def test_every_command_prints_what_the_page_shows(
     home: Path, here: Callable[..., Any], isoflop: "Callable[..., subprocess.CompletedProcess[str]]"
 ) -> None:
-    assert len(commands()) == 7
-    for words, pieces in commands():
+    told = commands(re.sub(" +", " ", PAGE))
+    assert len(told) == 7
+    for words, pieces in told:
         if words[0] == "continue":
             here("data", "tokenize", "--text", "more", "--out", "shards/more", "--tokenizer", "shards/code")
         anew = words[0] == "continue" or words == ["train", "mixed.toml"]  # which may start their process again
         shown = isoflop(*words).stdout if anew else here(*words).out
-        shown, at = re.sub(" +", " ", shown), 0
-        for piece in pieces:
-            at = shown.find(piece, at)
-            assert at >= 0, f"isoflop {' '.join(words)}: no {piece!r} in\n{shown}"
+        holds(re.sub(" +", " ", shown), pieces, command=words)

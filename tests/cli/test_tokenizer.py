@@ -2,7 +2,6 @@
 
 import io
 import json
-import re
 import sys
 from html.parser import HTMLParser
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import Any
 import pytest
 import tokenizers
 from tests.cli.conftest import Here
+from tests.pages import commands, holds
 
 from isoflop.data import patterns
 from isoflop.data.shards import open_shards
@@ -53,30 +53,16 @@ def trained(typed: Any) -> Any:
     return done.json
 
 
-def commands() -> list[tuple[list[str], list[str]]]:
-    """Each command of the page, and the pieces that its output must hold, in their order."""
-    found: list[tuple[list[str], list[str]]] = []
-    for block in re.findall(r"```console\n(.*?)```", PAGE, flags=re.DOTALL):
-        for line in block.splitlines():
-            if line.startswith("$ "):
-                found.append((line.removeprefix("$ ").split(), []))
-            else:
-                found[-1][1].extend(filter(None, (piece.strip() for piece in line.split("..."))))
-    return found
-
-
 def test_every_command_prints_what_the_page_shows(typed: Any) -> None:
-    assert len(commands()) >= 7
-    for words, pieces in commands():
+    told = commands(PAGE, prompt="$ ")
+    assert len(told) >= 7
+    for words, pieces in told:
         stdin = b""
         if words[0] == "echo":
             stdin, words = f"{' '.join(words[1 : words.index('|')])}\n".encode(), words[words.index("|") + 1 :]
         done = typed(*words[1:], stdin=stdin)
         assert done.code == 0, (words, done.err)
-        at = 0
-        for piece in pieces:
-            at = done.out.find(piece, at)
-            assert at >= 0, f"{' '.join(words)}: no {piece!r} in\n{done.out}"
+        holds(done.out, pieces, command=words)
 
 
 def test_the_page_names_every_pattern_and_every_key_of_the_answer(trained: dict[str, Any]) -> None:

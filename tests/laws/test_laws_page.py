@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from tests.pages import commands, holds
 
 from isoflop.cli import app
 from isoflop.cli.shell import guarded
@@ -37,31 +38,15 @@ def story(home: Path) -> dict[str, Any]:
     return names
 
 
-def commands() -> list[tuple[list[str], list[str]]]:
-    """Each command of the page, and the pieces that its output must hold, in their order."""
-    found: list[tuple[list[str], list[str]]] = []
-    for block in re.findall(r"```console\n(.*?)```", PAGE, flags=re.DOTALL):
-        for line in block.splitlines():
-            if line.startswith("$ isoflop "):
-                found.append((line.removeprefix("$ isoflop ").split(), []))
-            else:
-                found[-1][1].extend(filter(None, (piece.strip() for piece in line.split("..."))))
-    return found
-
-
 def test_every_command_prints_what_the_page_shows(
     home: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(home)
-    assert len(commands()) >= 7
-    for args, pieces in commands():
+    assert len(commands(PAGE)) >= 7
+    for args, pieces in commands(PAGE):
         monkeypatch.setattr(sys, "argv", ["isoflop", *args])
         guarded(app)
-        shown = capfd.readouterr().out
-        at = 0
-        for piece in pieces:
-            at = shown.find(piece, at)
-            assert at >= 0, f"isoflop {' '.join(args)}: no {piece!r} in\n{shown}"
+        holds(capfd.readouterr().out, pieces, command=args)
 
 
 def said(pattern: str) -> list[float]:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 from tests.inside import inside
+from tests.pages import commands, holds
 
 from isoflop import registry
 from isoflop.train.seconds import Seconds
@@ -53,27 +54,12 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return place
 
 
-def commands() -> list[tuple[list[str], list[str]]]:
-    """Each command of the page, and the pieces that its output must hold, in their order."""
-    found: list[tuple[list[str], list[str]]] = []
-    for block in re.findall(r"```console\n(.*?)```", PAGE, flags=re.DOTALL):
-        for line in block.splitlines():
-            if line.startswith("$ isoflop "):
-                found.append((line.removeprefix("$ isoflop ").split(), []))
-            else:
-                found[-1][1].extend(filter(None, (piece.strip() for piece in line.split("..."))))
-    return found
-
-
 def test_every_command_prints_what_the_page_shows(home: Path) -> None:
-    assert len(commands()) >= 9
-    for words, pieces in commands():
+    assert len(commands(PAGE)) >= 9
+    for words, pieces in commands(PAGE):
         if words[:2] == ["runs", "list"]:
             isoflop("train", "recipe.toml", "--name", "other", "--set", "optimizer.learning_rate=0.03", at=home)
-        shown, at = isoflop(*words, at=home), 0
-        for piece in pieces:
-            at = shown.find(piece, at)
-            assert at >= 0, f"isoflop {' '.join(words)}: no {piece!r} in\n{shown}"
+        holds(isoflop(*words, at=home), pieces, command=words)
 
 
 def test_the_page_names_every_sink_and_every_phase() -> None:

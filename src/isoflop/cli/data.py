@@ -56,14 +56,28 @@ def tokenize(
     Reads .txt and other text files, .jsonl, .jsonl.gz, .jsonl.zst (field "text") and Parquet (column "text"), e.g.
     `isoflop data tokenize --text corpus/ --out shards --vocabulary 8192`.
     """
+    write_shards(text, out, tokenizer, vocabulary=vocabulary, validation=validation, force=force, output=output)
+
+
+def write_shards(
+    text: Path | None,
+    out: Path,
+    tokenizer: Path | None,
+    *,
+    vocabulary: int = 0,
+    validation: float,
+    force: bool,
+    output: Output,
+) -> None:
+    """Write and show token shards, of a given tokenizer or of one that is learned with so large a vocabulary."""
     from isoflop.data import corpus
-    from isoflop.data.tokenization import tokenize as write_shards
+    from isoflop.data.tokenization import tokenize
     from isoflop.data.tokenizer_training import tokenizer_at
 
     start = time.perf_counter()
     taken = None if tokenizer is None else tokenizer_at(tokenizer)
     source = corpus.source(text)
-    shards = write_shards(
+    shards = tokenize(
         source.documents,
         folder=out,
         vocabulary=vocabulary if taken is None else taken.vocabulary,
@@ -73,8 +87,8 @@ def tokenize(
         force=force,
         on_progress=announce(output),
     )
-    payload = shards_payload(shards, source.skipped, wall_s=time.perf_counter() - start)
-    output.show(payload, lambda printer: show_shards(printer, payload))
+    payload = _payload(shards, source.skipped, wall_s=time.perf_counter() - start)
+    output.show(payload, lambda printer: _show(printer, payload))
 
 
 def announce(output: Output) -> Any:
@@ -92,7 +106,7 @@ def announce(output: Output) -> Any:
     return on_progress
 
 
-def shards_payload(shards: "Shards", skipped: dict[str, str], *, wall_s: float) -> dict[str, Any]:
+def _payload(shards: "Shards", skipped: dict[str, str], *, wall_s: float) -> dict[str, Any]:
     """Shards as JSON tells of them."""
     header = shards.header
     splits = {
@@ -116,7 +130,7 @@ def shards_payload(shards: "Shards", skipped: dict[str, str], *, wall_s: float) 
     }
 
 
-def show_shards(printer: Printer, payload: dict[str, Any]) -> None:
+def _show(printer: Printer, payload: dict[str, Any]) -> None:
     """The same for people."""
     rows = [
         [name, f"{split['n_documents']:,}", f"{split['n_bytes']:,}", f"{split['n_tokens']:,}"]

@@ -1,13 +1,12 @@
 """`isoflop tokenizer encode` and `decode`: text to shards, bytes to ids and back."""
 
 import sys
-import time
 from collections.abc import Sequence
 from pathlib import Path
 
 import click
 
-from isoflop.cli.data import announce, shards_payload, show_shards
+from isoflop.cli.data import write_shards
 from isoflop.cli.shell import Output, output_options
 from isoflop.errors import InputError, UsageError
 
@@ -40,31 +39,9 @@ def encode_command(
             "--text and --out go together: a text becomes a folder of shards. Without them stdin is encoded"
         )
     if text is not None and out is not None:
-        _shards(tokenizer, text, out, validation=validation, force=force, output=output)
+        write_shards(text, out, tokenizer, validation=validation, force=force, output=output)
     else:
         _stdin(tokenizer, special=special, pieces=pieces, output=output)
-
-
-def _shards(tokenizer: Path, text: Path, out: Path, *, validation: float, force: bool, output: Output) -> None:
-    from isoflop.data import corpus
-    from isoflop.data.tokenization import tokenize
-    from isoflop.data.tokenizer_training import tokenizer_at
-
-    start = time.perf_counter()
-    taken = tokenizer_at(tokenizer)
-    source = corpus.source(text)
-    shards = tokenize(
-        source.documents,
-        folder=out,
-        vocabulary=taken.vocabulary,
-        validation_fraction=validation,
-        source=source.description,
-        tokenizer=taken,
-        force=force,
-        on_progress=announce(output),
-    )
-    payload = shards_payload(shards, source.skipped, wall_s=time.perf_counter() - start)
-    output.show(payload, lambda printer: show_shards(printer, payload))
 
 
 def _stdin(tokenizer: Path, *, special: bool, pieces: bool, output: Output) -> None:

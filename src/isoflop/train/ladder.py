@@ -5,7 +5,6 @@ law it came from, and it is never written again for the same law.
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Literal
 
@@ -171,7 +170,7 @@ def forecast(proof: Recipe, law: Fit, *, folder: Path) -> Forecast:
         loss_nats=law.predict(n_params=n_params, n_tokens=n_tokens, level=0.9),
         law_sha256=law_sha256,
         efolds_beyond=law.domain.efolds_beyond(n_params=n_params, n_tokens=n_tokens),
-        written=_now(),
+        written=stamp.now(),
         blind=not any(run.role == "held_out" and run.status == "finished" for run in store.runs(folder)),
         stamp=stamp.make({LAW: law_sha256}),
     )
@@ -199,7 +198,7 @@ def prove(
         settings=settings,
     )[0]
     if run.status == "finished" and said.measured_nats is None:
-        said = replace(said, run_id=run.id, measured_nats=run.loss_nats, measured=_now())
+        said = replace(said, run_id=run.id, measured_nats=run.loss_nats, measured=stamp.now())
         write_json(folder / FORECAST, said)
     return run, said
 
@@ -210,7 +209,3 @@ def conclude(
     """Write all runs, the proof among them, to `runs.jsonl`, and give everything back as one value."""
     store.write_sweep(folder, runs)
     return Climb(runs=list(runs), law=law, approach_2=second, forecast=said, setup=made)
-
-
-def _now() -> str:
-    return datetime.now(UTC).isoformat(timespec="seconds")

@@ -110,7 +110,7 @@ def find_rates(
     if not recipes:
         return [], None
     while True:
-        runs = _sweep(recipes, folder=folder, made=made, where=where, on_event=on_event)
+        runs = swept(recipes, folder=folder, made=made, where=where, on_event=on_event)
         tried = [
             Tried(n_params=run.n_params, learning_rate=run.learning_rate or 0.0, loss_nats=_loss(run)) for run in runs
         ]
@@ -140,7 +140,7 @@ def train_points(
                 for name, point in limb.points
             ]
             rungs += [limb.trunk, *branches]
-    return _sweep(rungs, folder=folder, made=made, where=where, on_event=on_event)
+    return swept(rungs, folder=folder, made=made, where=where, on_event=on_event)
 
 
 def fit_law(runs: Sequence[Run], *, folder: Path) -> tuple[Fit, Noise | None, float]:
@@ -203,7 +203,8 @@ def epochs(layout: Layout, *, unique_tokens: float) -> str:
     )
 
 
-def _sweep(rungs: Sequence[Rung], *, folder: Path, made: Setup, where: Where, on_event: Listening) -> list[Run]:
+def swept(rungs: Sequence[Rung], *, folder: Path, made: Setup, where: Where, on_event: Listening) -> list[Run]:
+    """Train runs where it was asked for, by as many workers as this machine does best if nobody said how many."""
     return sweep(
         rungs,
         runs_dir=folder,

@@ -14,7 +14,6 @@ import csv
 import io
 import math
 from collections.abc import Callable, Mapping, Sequence
-from datetime import UTC, datetime
 from pathlib import Path
 from statistics import NormalDist, fmean
 from typing import Literal, TypeAlias
@@ -41,8 +40,7 @@ from isoflop.specs.run import Run
 from isoflop.stamp import Stamp
 from isoflop.train import store
 from isoflop.train.ladder import Setup
-from isoflop.train.ladder_trunks import Listening, Where
-from isoflop.train.sweep import sweep
+from isoflop.train.ladder_trunks import Listening, Where, swept
 
 TABLE, ADVICE, FORECAST, MIXTURE = "table.csv", "advice.json", "forecast.json", "mixture.toml"
 CLEAR = 0.95  # probability that two runs of one mixture differ by less
@@ -201,7 +199,7 @@ def forecast(plan: MixturePlan, table: MixtureTable, law: MixtureLaw, advice: Ad
     checks = plan.checks(chosen)
     shares = np.array([trials[0].shares for trials in checks.values()])
     said = MixForecast(
-        written=_now(),
+        written=stamp.now(),
         blind=not _any_ended(plan, {trial.name for trials in checks.values() for trial in trials}, folder),
         law_sha256=law_sha256,
         checks=[
@@ -250,7 +248,7 @@ def prove(
         _measured(each, [by_name[trial.name] for trial in checks[each.mixture]], target, plan.domains)
         for each in said.checks
     ]
-    said = replace(said, checks=measured, measured=said.measured or _now())
+    said = replace(said, checks=measured, measured=said.measured or stamp.now())
     write_json(folder / FORECAST, said)
     return runs, said
 
@@ -292,16 +290,8 @@ def _sweep(
     where: Where,
     on_event: Callable[..., None],
 ) -> list[Run]:
-    return sweep(
-        [plan.recipe(trial, folders, ground) for trial in trials],
-        runs_dir=folder,
-        workers=where.workers or made.choice.workers,
-        threads=made.choice.threads,
-        peak_flop_per_s=made.peak_flop_per_s,
-        on_event=on_event,
-        executor=where.executor,
-        settings=where.settings,
-    )
+    recipes = [plan.recipe(trial, folders, ground) for trial in trials]
+    return swept(recipes, folder=folder, made=made, where=where, on_event=on_event)
 
 
 def _finished(run: Run) -> bool:
@@ -312,7 +302,3 @@ def _losses(run: Run, domains: Sequence[str]) -> list[float]:
     """By domain, nats per token."""
     read = run.sources or {}
     return [float(loss) for name in domains if (loss := read[name].loss_nats) is not None]
-
-
-def _now() -> str:
-    return datetime.now(UTC).isoformat(timespec="seconds")
