@@ -36,7 +36,7 @@ def measure(name: str, megabytes: float, work: Callable[[], object]) -> None:
 
 def ours(documents: Documents, megabytes: float) -> None:
     """Each stage of ours from text in memory to its answer; tables go to disk and come back."""
-    from isoflop.data.contamination import check, index_text
+    from isoflop.data.contamination import Index, IndexWriter, check
     from isoflop.data.dedup import Documents as Whole
     from isoflop.data.dedup import Spans, Windows
     from isoflop.data.dedup_clusters import REPEAT, clusters, repeats
@@ -56,8 +56,11 @@ def ours(documents: Documents, megabytes: float) -> None:
             return f"{int((repeats([write_table(table, read, keys)])[0] == REPEAT).sum())} units repeat"
 
         def contaminated() -> str:
-            index = index_text(Path(folder, "index"), read, source="benchmark")
-            return f"{sum(item.verdict == 'contaminated' for item in check(read[:100], index))} of 100 found"
+            writer = IndexWriter(Path(folder, "index"))
+            writer.add(document.text for document in read)
+            writer.close(split_sha256="benchmark")
+            found = check(read[:100], [Index(writer.folder)])
+            return f"{sum(item.verdict == 'contaminated' for item in found)} of 100 found"
 
         measure("isoflop near duplicates", megabytes, lambda: documents_dropped(MinHash()))
         measure("isoflop equal documents", megabytes, lambda: documents_dropped(Whole()))

@@ -1,5 +1,6 @@
-"""Contamination: planted runs counted to the run, for words and for tokens, with any memory."""
+"""Contamination: planted runs counted to the run, in text and in shards, with any memory."""
 
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
@@ -7,9 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from isoflop.data.contamination import Index, IndexWriter, Item, check, index_shards, index_text
+from isoflop.data.contamination import Index, IndexWriter, Item, check, ensure_index, index_of, index_shards
 from isoflop.data.read import Document
-from isoflop.data.shingles import words
+from isoflop.data.shards import Shards
 from isoflop.data.tokenization import tokenize
 from isoflop.errors import InputError, UsageError
 
@@ -22,11 +23,14 @@ def _words(n: int) -> list[str]:
 
 
 def _indexed(folder: Path, texts: list[str], **settings: int) -> Index:
-    return index_text(folder, [Document(str(i), t) for i, t in enumerate(texts)], source="a test", **settings)
+    writer = IndexWriter(folder, **settings)
+    writer.add(texts)
+    writer.close(split_sha256="a test")
+    return Index(folder)
 
 
 def _one(index: Index, text: str, threshold: float = 0.0) -> Item:
-    return next(check([Document("item", text)], index, threshold=threshold))
+    return next(check([Document("item", text)], [index], threshold=threshold))
 
 
 def test_a_planted_passage_is_counted_to_the_run(tmp_path: Path) -> None:
@@ -36,7 +40,8 @@ def test_a_planted_passage_is_counted_to_the_run(tmp_path: Path) -> None:
     item = " ".join([*_words(10), *(w.title() + "," for w in passage), *_words(20)])
     found = _one(_indexed(tmp_path, [training]), item)
     assert found == Item(
-        id="item", n_units=50, n_runs=38, n_found=8, covered=0.4, longest=20, verdict="contaminated"
+        id="item", n_words=50, n_runs=38, n_found=8, covered=0.4, longest=20,
+        passage=" ".join(w.title() + "," for w in passage)[:-1], verdict="contaminated",
     )  # fmt: skip
 
 
@@ -84,41 +89,76 @@ def test_what_is_found_is_what_a_set_of_tuples_holds_for_any_memory(
     assert found.n_found == sum(tuple(theirs[i : i + 3]) in ours for i in range(len(theirs) - 2))
 
 
-def test_shards_of_tokens_are_indexed_document_by_document(tmp_path: Path) -> None:
-    documents = [Document(f"d{i}", " ".join(_words(150)) + "\n") for i in range(60)]
-    shards = tokenize(
-        lambda: documents, folder=tmp_path / "shards", vocabulary=300, validation_fraction=0.2, source="a test"
+@pytest.fixture(scope="module")
+def documents() -> list[Document]:
+    return [Document(f"d{i}", " ".join(_words(150)) + "\n") for i in range(60)]
+
+
+def _tokenized(
+    folder: Path, documents: list[Document], *, index_words: int | None = None, force: bool = False
+) -> Shards:
+    return tokenize(
+        lambda: documents, folder=folder, vocabulary=300, validation_fraction=0.2, source="a test",
+        index_words=index_words, force=force,
     )  # fmt: skip
 
-    train = index_shards(tmp_path / "train", shards, memory_bytes=50_000)
-    found = list(check(documents, train, encode=shards.tokenizer.encode))
+
+def test_an_index_made_while_tokenizing_is_the_one_made_of_the_shards_later(
+    tmp_path: Path, documents: list[Document]
+) -> None:
+    on_the_way = index_of(_tokenized(tmp_path / "a", documents, index_words=13))
+    later = _tokenized(tmp_path / "b", documents)
+    assert index_of(later) is None
+    assert on_the_way is not None
+    assert on_the_way.header == index_shards(later).header
+    assert on_the_way.n_runs > 5000
+
+
+def test_every_trained_document_is_found_whole_and_no_held_out_one(tmp_path: Path, documents: list[Document]) -> None:
+    shards = _tokenized(tmp_path / "shards", documents)
+    index = index_shards(shards, memory_bytes=50_000)
+    index.verify()
+    found = list(check(documents, [index]))
     n_train = shards.header.splits["train"].n_documents
-    assert len(train.header.files) > 2
-    assert sum(item.n_found == item.n_runs for item in found) == n_train < len(documents)
-    assert {item.covered for item in found if item.n_found == item.n_runs} == {1.0}
-    # Nothing of a document that was held out is found but what its spelling shares by chance: digits of the words.
-    assert max(item.covered for item in found if item.n_found < item.n_runs) < 0.2
+    assert len(index.header.files) > 2
+    assert Counter(item.covered for item in found) == {1.0: n_train, 0.0: len(documents) - n_train}
 
 
-def test_chunks_of_tokens_lose_and_double_no_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    tokens = RNG.integers(0, 5, 500).astype(np.uint16)
-    ends = np.array([3, 3, 120, 121, 350, 500])
-    expected = {tuple(d[i : i + 4]) for d in np.split(tokens, ends)[:-1] for i in range(len(d) - 3)}
-    for chunk in (1, 7, 120, 4000):
-        monkeypatch.setattr("isoflop.data.contamination._CHUNK_TOKENS", chunk)
-        with IndexWriter(tmp_path, kind="tokens", n=4, source="a test", tokenizer_sha256="0") as writer:
-            writer.add_tokens(tokens, ends)
-        assert Index(tmp_path).header.files[0].n_runs == len(expected)
+def test_an_index_is_made_anew_for_other_runs_and_other_shards(tmp_path: Path, documents: list[Document]) -> None:
+    begun: list[int] = []
+    shards = _tokenized(tmp_path, documents, index_words=13)
+    assert ensure_index(shards, on_begin=lambda: begun.append(0)).header.n == 13
+    assert ensure_index(shards, n=8, on_begin=lambda: begun.append(1)).header.n == 8
+    assert ensure_index(shards, on_begin=lambda: begun.append(2)).header.n == 8
+    assert index_of(_tokenized(tmp_path, documents, index_words=9)).header.n == 9  # type: ignore[union-attr]
+    other = _tokenized(tmp_path, documents[:50], force=True)
+    assert not list((tmp_path / "contamination").glob("*"))
+    (tmp_path / "contamination" / "index.json").write_text("{")
+    ensure_index(other, on_begin=lambda: begun.append(3))
+    assert begun == [1, 3]
 
 
-def test_an_index_is_asked_in_its_own_units(tmp_path: Path) -> None:
-    index = _indexed(tmp_path, ["a b c"])
-    with pytest.raises(UsageError, match="an index of words"):
-        check([], index, encode=lambda text: words([text]).hashes)
-    with pytest.raises(UsageError, match="an index of tokens needs"):
-        IndexWriter(tmp_path, kind="tokens", source="a test")
+def test_two_indices_hold_what_either_holds(tmp_path: Path) -> None:
+    left, right, neither = _words(30), _words(30), _words(30)
+    indices = [_indexed(tmp_path / name, [" ".join(text)]) for name, text in (("a", left), ("b", right))]
+    items = [Document(str(i), " ".join(text)) for i, text in enumerate((left, neither, right))]
+    assert [item.verdict for item in check(items, indices)] == ["contaminated", "clean", "contaminated"]
+    for wrong in ([], [indices[0], _indexed(tmp_path / "c", ["a b c"], n=3)]):
+        with pytest.raises(UsageError, match="all of runs of one length"):
+            check(items, wrong)
     with pytest.raises(UsageError, match="runs of 1 words"):
-        IndexWriter(tmp_path, kind="words", n=1, source="a test")
+        IndexWriter(tmp_path, n=1)
+
+
+def test_items_looked_up_in_batches_are_those_looked_up_alone(
+    tmp_path: Path, documents: list[Document], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    index = _indexed(tmp_path, [document.text for document in documents[::3]])
+    items = [Document(document.id, "Asked: " + document.text[i:]) for i, document in enumerate(documents)]
+    alone = [next(check([item], [index])) for item in items]
+    monkeypatch.setattr("isoflop.data.contamination._ITEM_CHARS", 4000)
+    assert list(check(items, [index])) == alone
+    assert len({item.n_found for item in alone}) > 3
 
 
 def test_an_unfinished_or_damaged_index_is_refused(tmp_path: Path) -> None:
@@ -133,8 +173,7 @@ def test_an_unfinished_or_damaged_index_is_refused(tmp_path: Path) -> None:
     file.write_bytes(content[:-8])
     with pytest.raises(InputError, match="bytes where 224 are due"):
         Index(tmp_path)
-    with pytest.raises(RuntimeError), IndexWriter(tmp_path, kind="words", source="a test"):
-        raise RuntimeError
+    IndexWriter(tmp_path).add([" ".join(_words(40))])  # killed before it closed
     with pytest.raises(InputError, match="no such file"):
         Index(tmp_path)
 

@@ -318,7 +318,7 @@ def test_kill_9_leaves_an_unfinished_folder_held_by_nobody_that_the_next_run_com
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
         assert process.stdout is not None
         assert process.stdout.readline()
-        with pytest.raises(ResourceError, match="another process is writing shards here"):
+        with pytest.raises(ResourceError, match="another process is writing here"):
             write(tmp_path)
         process.send_signal(signal.SIGKILL)
     assert (tmp_path / "train-00000.bin").exists()

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from isoflop.cli.data_classifier import classifier
+from isoflop.cli.data_contamination import contamination
 from isoflop.cli.data_emit import emit_command
 from isoflop.cli.data_mix import mix
 from isoflop.cli.data_pii import pii
@@ -29,6 +30,7 @@ data.add_command(report_command)
 data.add_command(pii)
 data.add_command(classifier)
 data.add_command(verify_shards)
+data.add_command(contamination)
 data.add_command(mix)
 
 
@@ -40,6 +42,7 @@ data.add_command(mix)
 @click.option(
     "--validation", default=0.08, show_default=True, help="Share of documents held out, by hash of their ids."
 )
+@click.option("--index-words", type=int, help="Index runs of so many words for `data contamination`, such as 13.")
 @click.option("--force", is_flag=True, help="Write over a folder that holds other shards.")
 @output_options("data.tokenize")
 def tokenize(
@@ -48,6 +51,7 @@ def tokenize(
     vocabulary: int,
     tokenizer: Path | None,
     validation: float,
+    index_words: int | None,
     force: bool,
     output: Output,
 ) -> None:
@@ -56,7 +60,10 @@ def tokenize(
     Reads .txt and other text files, .jsonl, .jsonl.gz, .jsonl.zst (field "text") and Parquet (column "text"), e.g.
     `isoflop data tokenize --text corpus/ --out shards --vocabulary 8192`.
     """
-    write_shards(text, out, tokenizer, vocabulary=vocabulary, validation=validation, force=force, output=output)
+    write_shards(
+        text, out, tokenizer, vocabulary=vocabulary, validation=validation, index_words=index_words, force=force,
+        output=output,
+    )  # fmt: skip
 
 
 def write_shards(
@@ -66,6 +73,7 @@ def write_shards(
     *,
     vocabulary: int = 0,
     validation: float,
+    index_words: int | None,
     force: bool,
     output: Output,
 ) -> None:
@@ -84,6 +92,7 @@ def write_shards(
         validation_fraction=validation,
         source=source.description,
         tokenizer=taken,
+        index_words=index_words,
         force=force,
         on_progress=announce(output),
     )

@@ -20,13 +20,14 @@ TOKENIZER = click.argument("tokenizer", type=click.Path(path_type=Path))
 @click.option(
     "--validation", default=0.08, show_default=True, help="Share of documents held out, by hash of their ids."
 )
+@click.option("--index-words", type=int, help="Index runs of so many words for `data contamination`, such as 13.")
 @click.option("--force", is_flag=True, help="Write over a folder that holds other shards.")
 @click.option("--special", is_flag=True, help="Read special tokens on stdin as such, not as text.")
 @click.option("--pieces", is_flag=True, help="Show what each id stands for.")
 @output_options("tokenizer.encode")
 def encode_command(
-    tokenizer: Path, text: Path | None, out: Path | None, validation: float, force: bool, special: bool, pieces: bool,
-    output: Output,
+    tokenizer: Path, text: Path | None, out: Path | None, validation: float, index_words: int | None, force: bool,
+    special: bool, pieces: bool, output: Output,
 ) -> None:  # fmt: skip
     """Text to token shards, or what comes in on stdin to ids.
 
@@ -39,7 +40,7 @@ def encode_command(
             "--text and --out go together: a text becomes a folder of shards. Without them stdin is encoded"
         )
     if text is not None and out is not None:
-        write_shards(text, out, tokenizer, validation=validation, force=force, output=output)
+        write_shards(text, out, tokenizer, validation=validation, index_words=index_words, force=force, output=output)
     else:
         _stdin(tokenizer, special=special, pieces=pieces, output=output)
 

@@ -1,40 +1,37 @@
-"""Was this evaluation item in the training text? Runs of 13 words, or tokens, looked up in an index of ours.
+"""Was this evaluation item in the training text? Runs of 13 words, looked up in an index of what we train on.
 
-    index.json         what was indexed: kind, n, tokenizer, files; written last
+    index.json         what was indexed: n, the split of tokens, files; written last
     runs-00000.bin     sorted hashes, 8 bytes a run, without doubles; several files, each made within the memory given
 
-Words are compared without case and punctuation (`shingles`); tokens as they are, which misses an item whose spelling
-or surroundings changed. 13 is the length of Brown et al. 2020 (arXiv:2005.14165, appendix C). Two runs that differ
-share a hash with probability 2**-64: of a million looked up in 10**10, one is found wrongly once in 1,800 times.
+It lies in a folder of the shards it was made from, while they were written or afterwards, out of their tokens. Words
+are compared without case and punctuation (`shingles`). 13 is the length of Brown et al. 2020 (arXiv:2005.14165,
+appendix C). Two runs that differ share a hash with probability 2**-64: of a million looked up in 10**10, one is found
+wrongly once in 1,800 times.
 """
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
-from types import TracebackType
 from typing import Literal, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 from msgspec import Struct
 
-from isoflop.data.draw import mixed
 from isoflop.data.read import Document
-from isoflop.data.shards import Shards
-from isoflop.data.shingles import Hashes, Places, batches, runs, words
-from isoflop.data.split import Split
+from isoflop.data.shards import Shards, held
+from isoflop.data.shingles import Hashes, Words, batches, runs, words
 from isoflop.errors import InputError, UsageError
 from isoflop.files import disk, read_json, sha256_file, write_json
 
+FOLDER = "contamination"
 HEADER = "index.json"
 N = 13
 MEMORY_BYTES = 1 << 28
 _HASH = np.dtype("<u8")
 # The buffer, its sorted copy and the mask of what is new.
 _BYTES_A_RUN = 24
-_TOKEN_KEY = np.uint64(0x2545F4914F6CDD1D)
-_CHUNK_TOKENS = 1 << 22
+_ITEM_CHARS = 1 << 20  # of items looked up at once
 
-Kind: TypeAlias = Literal["words", "tokens"]
 Verdict: TypeAlias = Literal["clean", "contaminated", "too short"]
 
 
@@ -50,99 +47,70 @@ class IndexHeader(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
     """What `index.json` holds.
 
     Attributes:
-        n: words or tokens of a run.
-        tokenizer_sha256: whose tokens they are; None for words.
-        source: what was indexed, for people.
+        n: words of a run.
+        split_sha256: the shards' training split that it was made from.
     """
 
-    kind: Kind
     n: int
-    tokenizer_sha256: str | None
-    source: str
+    split_sha256: str
     files: list[IndexFile]
-    schema: str = "isoflop/contamination-index@1"
+    schema: Literal["isoflop/contamination-index@2"] = "isoflop/contamination-index@2"
 
 
 class Item(Struct, frozen=True, kw_only=True):
     """One evaluation item.
 
     Attributes:
-        n_units: words or tokens it has.
-        n_runs, n_found: its runs, and those of them that the index holds.
-        covered: share of its words or tokens that lie under a run found.
-        longest: words or tokens of the longest stretch found without a gap.
+        n_words: words it has.
+        n_runs, n_found: its runs, and those of them that an index holds.
+        covered: share of its words that lie under a run found.
+        longest: words of the longest stretch found without a gap.
+        passage: that stretch, as the item spells it.
         verdict: "too short" has no run at all and cannot be judged; it is not called clean.
     """
 
     id: str
-    n_units: int
+    n_words: int
     n_runs: int
     n_found: int
     covered: float
     longest: int
+    passage: str
     verdict: Verdict
 
 
 class IndexWriter:
-    """Takes hashes of runs in any order and amount; sorts and writes as many as fit into `memory_bytes` at a time.
+    """Takes texts in any order and amount; sorts and writes as many runs as fit into `memory_bytes` at a time.
 
-    As a context, it writes the header when the block ends without an error; a folder without a header is unfinished.
+    Nothing counts before `close`, which writes the header: a folder without one is unfinished.
 
     Raises:
-        UsageError: a run shorter than 2, or tokens without the hash of their tokenizer.
+        UsageError: a run shorter than 2.
         ResourceError: no room, or no permission to write.
     """
 
-    def __init__(
-        self,
-        folder: Path,
-        *,
-        kind: Kind,
-        n: int = N,
-        source: str,
-        tokenizer_sha256: str | None = None,
-        memory_bytes: int = MEMORY_BYTES,
-    ) -> None:
+    def __init__(self, folder: Path, *, n: int = N, memory_bytes: int = MEMORY_BYTES) -> None:
         if n < 2:
-            raise UsageError(f"runs of {n} {kind}: at least 2, for example {N}")
-        if (kind == "tokens") != (tokenizer_sha256 is not None):
-            raise UsageError(f"an index of {kind} {'needs' if kind == 'tokens' else 'has no'} hash of a tokenizer")
-        self.folder, self.kind, self.n, self.source = folder, kind, n, source
-        self.tokenizer_sha256 = tokenizer_sha256
+            raise UsageError(f"runs of {n} words: at least 2, for example {N}")
+        self.folder, self.n = folder, n
         self._room = max(memory_bytes // _BYTES_A_RUN, 1)
         self._waiting: list[Hashes] = []
         self._n_waiting = 0
         self._files: list[IndexFile] = []
+        clear(folder)
         with disk(folder):
             folder.mkdir(parents=True, exist_ok=True)
-            (folder / HEADER).unlink(missing_ok=True)
-            for old in folder.glob("runs-*.bin"):
-                old.unlink()
 
-    def __enter__(self) -> "IndexWriter":
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
-        if error is None:
-            self._flush()
-            header = IndexHeader(
-                kind=self.kind, n=self.n, tokenizer_sha256=self.tokenizer_sha256, source=self.source, files=self._files
-            )
-            write_json(self.folder / HEADER, header)
-
-    def add_texts(self, texts: list[str]) -> None:
+    def add(self, texts: Iterable[str]) -> None:
         """Add the runs of words of each text."""
-        found = words(texts)
-        self._add(runs(found.hashes, found.ends, n=self.n)[0])
+        for batch in batches(texts, len):
+            found = words(batch)
+            self._add(runs(found.hashes, found.ends, n=self.n)[0])
 
-    def add_tokens(self, tokens: npt.NDArray[np.unsignedinteger], ends: Places) -> None:
-        """Add the runs of tokens that lie within one document; document i ends at `ends[i]`."""
-        # Runs that begin in the last n - 1 tokens of a chunk are those of the next one.
-        for start in range(0, max(len(tokens) - self.n + 1, 0), _CHUNK_TOKENS):
-            stop = min(start + _CHUNK_TOKENS + self.n - 1, len(tokens))
-            low, high = np.searchsorted(ends, start, side="right"), np.searchsorted(ends, stop)
-            inside = np.append(ends[low:high], stop)
-            self._add(token_runs(tokens[start:stop], inside - start, n=self.n))
+    def close(self, *, split_sha256: str) -> None:
+        """Write what waits and the header."""
+        self._flush()
+        write_json(self.folder / HEADER, IndexHeader(n=self.n, split_sha256=split_sha256, files=self._files))
 
     def _add(self, hashes: Hashes) -> None:
         for start in range(0, len(hashes), self._room):
@@ -181,6 +149,11 @@ class Index:
                 raise InputError(f"{path}: {size} bytes where {file.n_runs * _HASH.itemsize} are due; index again")
             self._arrays.append(np.memmap(path, _HASH, mode="r"))
 
+    @property
+    def n_runs(self) -> int:
+        """Runs it holds; one that stands in two of its files counts twice."""
+        return sum(file.n_runs for file in self.header.files)
+
     def verify(self) -> None:
         """Read every file against its checksum.
 
@@ -202,80 +175,101 @@ class Index:
         return each
 
 
-def index_text(
-    folder: Path, documents: Iterable[Document], *, n: int = N, source: str, memory_bytes: int = MEMORY_BYTES
-) -> Index:
-    """Index the runs of words of a text, in one pass."""
-    with IndexWriter(folder, kind="words", n=n, source=source, memory_bytes=memory_bytes) as writer:
-        for batch in batches((document.text for document in documents), len):
-            writer.add_texts(batch)
+def clear(folder: Path) -> None:
+    """Take an index away, the header first; other files stay."""
+    with disk(folder):
+        (folder / HEADER).unlink(missing_ok=True)
+        for old in folder.glob("runs-*.bin"):
+            old.unlink()
+
+
+def index_of(shards: Shards) -> Index | None:
+    """The index that lies in a folder of shards; None where there is none, or that of other shards, or half a one."""
+    try:
+        index = Index(shards.folder / FOLDER)
+    except InputError:
+        return None
+    return index if index.header.split_sha256 == shards.header.splits["train"].sha256 else None
+
+
+def index_shards(shards: Shards, *, n: int = N, memory_bytes: int = MEMORY_BYTES) -> Index:
+    """Index the training split of shards that are there, from the text that their tokens spell.
+
+    Raises:
+        UsageError: a run shorter than 2.
+        InputError: the tokens are not their tokenizer's.
+        ResourceError: the disk is full or not writable, or another process is indexing.
+    """
+    folder = shards.folder / FOLDER
+    with held(folder):
+        writer = IndexWriter(folder, n=n, memory_bytes=memory_bytes)
+        writer.add(shards.texts("train"))
+        writer.close(split_sha256=shards.header.splits["train"].sha256)
     return Index(folder)
 
 
-def index_shards(
-    folder: Path, shards: Shards, *, split: Split = "train", n: int = N, memory_bytes: int = MEMORY_BYTES
-) -> Index:
-    """Index the runs of tokens of shards, a file at a time."""
-    header, tokens, ends = shards.header, shards.tokens(split), shards.ends(split)
-    with IndexWriter(
-        folder,
-        kind="tokens",
-        n=n,
-        source=str(shards.folder),
-        tokenizer_sha256=header.tokenizer_sha256,
-        memory_bytes=memory_bytes,
-    ) as writer:
-        # A file holds whole documents, so none is cut.
-        for array, first in zip(tokens.arrays, tokens.offsets, strict=False):
-            low, high = np.searchsorted(ends, [first, first + len(array)], side="right")
-            writer.add_tokens(array, ends[low:high] - first)
-    return Index(folder)
-
-
-def token_runs(tokens: npt.NDArray[np.unsignedinteger], ends: Places, *, n: int) -> Hashes:
-    """Hash of every run of `n` tokens within a document."""
-    return runs(mixed(tokens.astype(np.uint64), _TOKEN_KEY), ends, n=n)[0]
-
-
-def check(
-    items: Iterable[Document],
-    index: Index,
-    *,
-    encode: Callable[[str], npt.NDArray[np.unsignedinteger]] | None = None,
-    threshold: float = 0.0,
-) -> Iterator[Item]:
-    """Look every run of every item up.
+def ensure_index(shards: Shards, *, n: int | None = None, on_begin: Callable[[], None] = lambda: None) -> Index:
+    """The index in a folder of shards, made where there is none, or one of other runs than the `n` asked for.
 
     Args:
-        encode: text to tokens, with the tokenizer of the index; for an index of tokens only.
+        on_begin: called where it is to be made; it takes as long as reading all text does.
+
+    Raises:
+        what `index_shards` does.
+    """
+    index = index_of(shards)
+    if index is not None and n in {None, index.header.n}:
+        return index
+    on_begin()
+    return index_shards(shards, n=n or N)
+
+
+def check(items: Iterable[Document], indices: Sequence[Index], *, threshold: float = 0.0) -> Iterator[Item]:
+    """Look every run of every item up; one that any of the indices holds is found.
+
+    Args:
+        indices: of the shards that a model is trained on, all of runs of one length.
         threshold: an item is contaminated when more than this share of it is covered; 0 calls one run enough.
 
     Raises:
-        UsageError: a threshold out of [0, 1), or tokens without an encoder, or words with one.
+        UsageError: a threshold out of [0, 1), no index, or indices of different runs.
     """
     if not 0 <= threshold < 1:
         raise UsageError(f"threshold {threshold}: must be at least 0 and below 1, for example 0.5")
-    if (index.header.kind == "tokens") != (encode is not None):
-        raise UsageError(
-            f"{index.folder} is an index of {index.header.kind}; give an encoder for tokens, none for words"
-        )
-    return (_item(item, index, encode, threshold) for item in items)
+    lengths = sorted({index.header.n for index in indices})
+    if len(lengths) != 1:
+        told = ", ".join(map(str, lengths)) or "none"
+        raise UsageError(f"indices of runs of {told} words: give one or more, all of runs of one length")
+    return _checked(items, indices, n=lengths[0], threshold=threshold)
 
 
-def _item(
-    item: Document, index: Index, encode: Callable[[str], npt.NDArray[np.unsignedinteger]] | None, threshold: float
-) -> Item:
-    n = index.header.n
-    units = words([item.text]).hashes if encode is None else mixed(encode(item.text).astype(np.uint64), _TOKEN_KEY)
-    found = index.holds(runs(units, np.array([len(units)]), n=n)[0])
-    steps = np.zeros(len(units) + 1, np.int64)
+def _checked(items: Iterable[Document], indices: Sequence[Index], *, n: int, threshold: float) -> Iterator[Item]:
+    for batch in batches(items, lambda item: len(item.text), most=_ITEM_CHARS):
+        cut = words([item.text for item in batch])
+        hashes, run_ends = runs(cut.hashes, cut.ends, n=n)
+        found = np.zeros(len(hashes), bool)
+        for index in indices:
+            found |= index.holds(hashes)
+        for number, item in enumerate(batch):
+            first, last = (int(run_ends[number - 1]) if number else 0), int(run_ends[number])
+            yield _item(item, cut, number, found[first:last], n=n, threshold=threshold)
+
+
+def _item(item: Document, cut: Words, number: int, found: npt.NDArray[np.bool_], *, n: int, threshold: float) -> Item:
+    first, last = (int(cut.ends[number - 1]) if number else 0), int(cut.ends[number])
+    steps = np.zeros(last - first + 1, np.int64)
     np.add.at(steps, np.flatnonzero(found), 1)
     np.add.at(steps, np.flatnonzero(found) + n, -1)
     under = steps[:-1].cumsum() > 0
+    covered = float(under.mean()) if len(under) else 0.0
     edges = np.flatnonzero(np.diff(found, prepend=False, append=False)).reshape(-1, 2)
-    covered = float(under.mean()) if len(units) else 0.0
+    longest, passage = 0, ""
+    if len(edges):
+        begin, end = edges[np.argmax(edges[:, 1] - edges[:, 0])].tolist()
+        longest = end - begin + n - 1
+        passage = item.text[cut.starts[first + begin] : cut.stops[first + begin + longest - 1]]
     return Item(
-        id=item.id, n_units=len(units), n_runs=len(found), n_found=int(found.sum()), covered=covered,
-        longest=int((edges[:, 1] - edges[:, 0]).max()) + n - 1 if len(edges) else 0,
+        id=item.id, n_words=last - first, n_runs=len(found), n_found=int(found.sum()), covered=covered,
+        longest=longest, passage=passage,
         verdict="too short" if not len(found) else "contaminated" if covered > threshold else "clean",
     )  # fmt: skip

@@ -71,7 +71,7 @@ class Items:
 
 
 def read_items(path: Path) -> Iterator[Document]:
-    """Items of a file: a row of JSON Lines is all its texts, wherever they stand in it; else documents as `read` has
+    """Items of a file: a row of JSON Lines is all its texts, wherever they stand in it, but for its id; else documents as `read` has
     them.
 
     Raises:
@@ -99,7 +99,7 @@ def _item(path: Path, number: int, line: bytes | None) -> Iterator[Document]:
         row = msgspec.json.decode(line)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise InputError(f"{path} line {number}: not JSON ({error})") from error
-    given = row.get("id") if isinstance(row, dict) else None
+    given = row.pop("id", None) if isinstance(row, dict) else None
     yield Document(str(given) if given is not None else f"line {number}", "\n".join(_texts(row)))
 
 

@@ -12,8 +12,9 @@ program that maps raw integers can read the rest.
 import hashlib
 import os
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
 from typing import BinaryIO, Literal
@@ -27,13 +28,15 @@ from msgspec.structs import replace
 from isoflop.data.split import Split
 from isoflop.data.tokenizer import Tokenizer
 from isoflop.data.tokens import Tokens as Tokens  # who opens shards reads them
-from isoflop.errors import InputError
+from isoflop.errors import InputError, ResourceError
 from isoflop.files import disk, read_json, sha256_file, sha256_value, write_atomic
+from isoflop.locks import taken
 from isoflop.stamp import Stamp
 
 HEADER = "shards.json"
 TOKENIZER = "tokenizer.json"
 FILE_TOKENS = 1 << 26
+_DECODED_TOKENS = 1 << 20  # at once: a Python number takes 36 bytes
 _OURS = re.compile(r"(train|validation)-\d{5}(\.ends)?\.bin")
 _TYPE: dict[str, np.dtype[np.unsignedinteger]] = {"uint16": np.dtype("<u2"), "uint32": np.dtype("<u4")}
 _ENDS = np.dtype("<u8")
@@ -140,6 +143,23 @@ class Shards:
         parts = [_map(self.folder / file.ends_name, _ENDS).astype(np.int64) for file in files]
         return np.concatenate([part + offset for part, offset in zip(parts, offsets, strict=False)])
 
+    def texts(self, split: Split) -> Iterator[str]:
+        """The text of each document, in order, out of its tokens.
+
+        Raises:
+            InputError: a token is not the tokenizer's.
+        """
+        kind = _TYPE[self.header.dtype]
+        for file in self.header.splits[split].files:
+            tokens, begin = _map(self.folder / file.name, kind), 0
+            for end in _map(self.folder / file.ends_name, _ENDS).tolist():
+                last = end - 1  # its end of text
+                parts = range(begin, last, _DECODED_TOKENS)
+                yield b"".join(
+                    self.tokenizer.decode_bytes(tokens[at : min(at + _DECODED_TOKENS, last)].tolist()) for at in parts
+                ).decode("utf-8", "replace")
+                begin = end
+
     def names(self) -> list[str]:
         """Files of tokens and of document ends."""
         files = [file for split in self.header.splits.values() for file in split.files]
@@ -236,6 +256,24 @@ def write_header(folder: Path, header: Header) -> None:
     whole = replace(header, tokenizer_file_sha256=sha256_file(folder / TOKENIZER), header_sha256=_ZEROS)
     content = msgspec.json.format(msgspec.json.encode(whole), indent=2) + b"\n"
     write_atomic(folder / HEADER, content.replace(_ZEROS.encode(), hashlib.sha256(content).hexdigest().encode()))
+
+
+@contextmanager
+def held(folder: Path) -> Iterator[None]:
+    """One writer at a time: a lock on the folder itself, which the kernel drops however its holder ends.
+
+    Raises:
+        ResourceError: another process is writing here, or the folder cannot be made.
+    """
+    with disk(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        handle = os.open(folder, os.O_RDONLY)
+    try:
+        if not taken(handle):
+            raise ResourceError(f"{folder}: another process is writing here. Wait for it, or choose another folder")
+        yield
+    finally:
+        os.close(handle)
 
 
 def dtype_for(vocabulary: int) -> Literal["uint16", "uint32"]:

@@ -6,14 +6,15 @@ encodes and writes. Memory holds the sample and a few batches, whatever the size
 
 import hashlib
 import heapq
-import os
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, TypeAlias
 
 from isoflop import stamp
+from isoflop.data import contamination
+from isoflop.data.contamination import IndexWriter
 from isoflop.data.read import Document
 from isoflop.data.shards import (
     HEADER,
@@ -24,21 +25,20 @@ from isoflop.data.shards import (
     Writer,
     clear,
     dtype_for,
+    held,
     open_shards,
     write_header,
 )
 from isoflop.data.split import SPLITS, Split, side
 from isoflop.data.tokenizer import SMALLEST_VOCABULARY, Tokenizer
-from isoflop.errors import InputError, ResourceError, UsageError
-from isoflop.files import disk
-from isoflop.locks import taken
+from isoflop.errors import InputError, UsageError
 
 # rustbpe learns about 10 MB/s on one core and holds the sample in memory; 64 MiB fix the merges of 32k tokens well.
 SAMPLE_BYTES = 64 << 20
 SAMPLE_PIECE_CHARS = 1 << 18
 BATCH_CHARS = 16 << 20
 
-Stage: TypeAlias = Literal["read", "train tokenizer", "encode"]
+Stage: TypeAlias = Literal["read", "train tokenizer", "encode", "index"]
 Progress: TypeAlias = Callable[[Stage, int, int | None], None]
 
 
@@ -62,6 +62,7 @@ def tokenize(
     source: str,
     sample_bytes: int = SAMPLE_BYTES,
     tokenizer: Tokenizer | None = None,
+    index_words: int | None = None,
     force: bool = False,
     on_progress: Progress | None = None,
 ) -> Shards:
@@ -77,11 +78,12 @@ def tokenize(
         source: what the text is, for people.
         sample_bytes: most bytes the tokenizer learns from; beyond it, pieces of text are chosen by their hash.
         tokenizer: one that is there already, for a model that knows its tokens; `vocabulary` must be its own.
+        index_words: on the way index the training text's runs of so many words too, for `contamination`.
         force: write over a folder that holds other shards.
         on_progress: called with the stage, bytes done and bytes to do (None while unknown).
 
     Raises:
-        UsageError: a vocabulary or fraction out of range, or other shards in the folder.
+        UsageError: a vocabulary, fraction or run out of range, or other shards in the folder.
         InputError: no text, too little of it for the vocabulary, an empty split, or text that changed meanwhile.
         ResourceError: the disk is full or not writable, or another process is writing here.
     """
@@ -105,13 +107,21 @@ def tokenize(
             **({"tokenizer_sha256": tokenizer.sha256} if tokenizer else {}),
         }
         if (finished := _finished(folder, settings, force=force)) is not None:
+            if index_words is not None:
+                contamination.ensure_index(finished, n=index_words, on_begin=lambda: report("index", 0, None))
             return finished
         if tokenizer is None:
             report("train tokenizer", survey.sample_bytes, survey.sample_bytes)
             tokenizer = Tokenizer.train(survey.sample, vocabulary=vocabulary)
         clear(folder)
+        contamination.clear(folder / contamination.FOLDER)
+        index = IndexWriter(folder / contamination.FOLDER, n=index_words) if index_words is not None else None
         tokenizer.save(folder / TOKENIZER)
-        splits = _encode(documents(), folder, tokenizer, survey, validation_fraction=validation_fraction, report=report)
+        splits = _encode(
+            documents(), folder, tokenizer, survey, index, validation_fraction=validation_fraction, report=report
+        )
+        if index is not None:
+            index.close(split_sha256=splits["train"].sha256)
         header = Header(
             dtype=dtype_for(vocabulary),
             vocabulary=vocabulary,
@@ -125,26 +135,6 @@ def tokenize(
         )
         write_header(folder, header)
         return open_shards(folder)
-
-
-@contextmanager
-def held(folder: Path) -> Iterator[None]:
-    """One writer at a time: a lock on the folder itself, which the kernel drops however its holder ends.
-
-    Raises:
-        ResourceError: another process is writing here, or the folder cannot be made.
-    """
-    with disk(folder):
-        folder.mkdir(parents=True, exist_ok=True)
-        handle = os.open(folder, os.O_RDONLY)
-    try:
-        if not taken(handle):
-            raise ResourceError(
-                f"{folder}: another process is writing shards here. Wait for it, or choose another folder"
-            )
-        yield
-    finally:
-        os.close(handle)
 
 
 def _finished(folder: Path, settings: dict[str, object], *, force: bool) -> Shards | None:
@@ -269,11 +259,12 @@ def _encode(
     folder: Path,
     tokenizer: Tokenizer,
     survey: Survey,
+    index: IndexWriter | None,
     *,
     validation_fraction: float,
     report: Progress,
 ) -> dict[Split, ShardSplit]:
-    """The second pass: encode and write, and see that the text is still the one surveyed."""
+    """The second pass: encode, write and index, and see that the text is still the one surveyed."""
     digest = hashlib.sha256()
     writers = {split: Writer(folder, split, vocabulary=tokenizer.vocabulary) for split in SPLITS}
     done = 0
@@ -285,6 +276,12 @@ def _encode(
                 split = side(document.id, validation_fraction=validation_fraction)
                 writers[split].add(tokens, n_bytes=len(content))
                 done += len(content)
+            if index is not None:
+                index.add(
+                    document.text
+                    for document, _ in batch
+                    if side(document.id, validation_fraction=validation_fraction) == "train"
+                )
             report("encode", done, survey.n_bytes)
         if digest.hexdigest() != survey.text_sha256:
             raise InputError("the text changed between the first and the second reading. Run the same command again")

@@ -16,7 +16,7 @@ from isoflop import stamp
 from isoflop.data import patterns, tokenization
 from isoflop.data.byte_pairs import ENGINES, Engine
 from isoflop.data.read import Document
-from isoflop.data.shards import HEADER, TOKENIZER, open_shards
+from isoflop.data.shards import HEADER, TOKENIZER, held, open_shards
 from isoflop.data.tokenizer import Tokenizer, check_special, check_vocabulary
 from isoflop.errors import InputError, UnknownNameError, UsageError
 from isoflop.files import read_json, sha256_file, write_json
@@ -106,7 +106,7 @@ def train(
     if sample_bytes < 1:
         raise UsageError(f"sample of {sample_bytes} bytes: there is nothing to learn from")
     report = on_progress or (lambda stage, done, total: None)
-    with tokenization.held(folder):
+    with held(folder):
         survey = tokenization.read_through(
             documents(), validation_fraction=validation_fraction, sample_bytes=sample_bytes, report=report
         )

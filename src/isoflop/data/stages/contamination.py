@@ -10,7 +10,7 @@ from isoflop.data.evaluation_items import Items
 from isoflop.data.stages import Fate
 from isoflop.specs.data_recipe import Limits
 
-VERSION = 1
+VERSION = 2
 PATHS = ("sets",)
 
 
