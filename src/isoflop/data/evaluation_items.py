@@ -71,7 +71,7 @@ class Items:
 
 
 def read_items(path: Path) -> Iterator[Document]:
-    """Items of a file: a row of JSON Lines is all its texts, wherever they stand in it, but for its id; else documents as `read` has
+    """Items of a file: a row of JSON Lines is all its texts, wherever they stand, but for its id; else documents as `read` has
     them.
 
     Raises:
