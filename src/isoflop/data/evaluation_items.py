@@ -71,8 +71,7 @@ class Items:
 
 
 def read_items(path: Path) -> Iterator[Document]:
-    """Items of a file: a row of JSON Lines is all its texts, wherever they stand, but for its id; else documents as `read` has
-    them.
+    """Items of a file: of JSON Lines all texts of a row, wherever they stand, but for its id; else `read`'s documents.
 
     Raises:
         InputError: damaged, or not JSON; names the line.
