@@ -91,7 +91,9 @@ def test_every_ladder_of_a_budget_keeps_the_rules(budget: float) -> None:
     assert sizes == sorted(set(sizes))
     for size in (*layout.sizes, layout.proof):
         model = size.model
-        assert model.heads * model.head_size == model.width
+        assert model.heads >= 2
+        assert model.heads * model.head_size == pytest.approx(model.width, rel=0.13)
+        assert model.head_size == pytest.approx(2 * math.sqrt(model.width), rel=0.25)
         assert model.hidden == pytest.approx(8 / 3 * model.width, abs=4 if model.width < 256 else 32)
         sequences = size.batch_tokens // model.context
         assert sequences * model.context == size.batch_tokens

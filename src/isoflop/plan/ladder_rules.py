@@ -24,8 +24,9 @@ _MEMORY = 5.0  # memories of AdamW's second moment in the shortest run
 
 RULES: dict[str, tuple[str, str]] = {
     "shape": (
-        "sqrt(width) / 2 heads of 2 sqrt(width), two at least; width per layer 32 at 100 thousand parameters to 64 at 100 million "
-        "and 128 at 10 billion, two layers at least, none shallower than the size before; SwiGLU 8/3 of the width",
+        "sqrt(width) / 2 heads of 2 sqrt(width), two at least; width per layer 32 at 100 thousand parameters to 64 at "
+        "100 million and 128 at 10 billion, two layers at least, none shallower than the size before; SwiGLU 8/3 of "
+        "the width",
         "heads from our own runs, LOG.md, and 64 at width 1,024, 128 at 4,096 as usual; Kaplan et al. 2020 "
         "(arXiv:2001.08361), fig. 5: loss is flat around it; OLMo-core, nanochat; a single layer cannot copy by "
         "context: Olsson et al. 2022 (arXiv:2209.11895)",

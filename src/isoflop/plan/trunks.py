@@ -283,4 +283,6 @@ def _proof(plan: LadderPlan, sizes: Sequence[Size]) -> Size:
     last = sizes[-1].model
     model = rules.model_of(n_params, vocabulary=last.vocabulary, context=last.context, layers=plan.layers, after=last)
     total = parameters(model).total
-    return _size(plan, model, (work / (6 * total) / (plan.tokens_per_param * total),))
+    batch = _size(plan, model, ()).batch_tokens
+    steps = math.ceil(work / (6 * total * batch))
+    return _size(plan, model, (steps * batch / (plan.tokens_per_param * total),))
