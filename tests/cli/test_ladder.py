@@ -157,7 +157,8 @@ def test_every_convention_of_n_and_c_is_in_every_run(climbed: tuple[Path, dict[s
         counted = [run.parameters.by(way) for way in ("total", "non_embedding", "matmul")]
         assert counted[0] == run.n_params == counted[1] + vocabulary * width
         assert run.compute_flop == pytest.approx(6 * run.n_params * run.n_tokens)
-        exact = 6 * counted[2] + 12 * width * context  # one layer: scores and sums, forward and twice back
+        seen = run.architecture.heads * run.architecture.head_size
+        exact = 6 * counted[2] + 12 * seen * context  # one layer: scores and sums, forward and twice back
         assert (run.whole_model_flop or run.model_flop) == pytest.approx(exact * run.n_tokens)
         assert run.bits_per_byte is not None
 
