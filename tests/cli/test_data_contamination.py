@@ -86,6 +86,24 @@ def test_a_damaged_index_is_found_by_verify(isoflop: Isoflop, planted: Path) -> 
     done = isoflop("data", "verify", shards)
     assert done.returncode == 4
     assert "runs-00000.bin: not the bytes that were written" in done.stderr
+    file.write_bytes(content[:-8])
+    cut = isoflop("data", "verify", shards)
+    assert (cut.returncode, "bytes where" in cut.stderr) == (4, True)
+    again = isoflop("data", "contamination", shards, "--items", str(planted / "set.jsonl"), "--json")
+    assert json.loads(again.stdout)["indexed"] == [shards]
+    assert isoflop("data", "verify", shards).returncode == 0
+
+
+def test_a_run_that_cannot_be_is_refused_before_anything_is_written_over(isoflop: Isoflop, planted: Path) -> None:
+    shards = Path(_tokenized(isoflop, planted))
+    before = {file: file.read_bytes() for file in shards.iterdir()}
+    (planted / "corpus" / "more.txt").write_text(_text(100))
+    done = isoflop("data", "tokenize", "--text", str(planted / "corpus"), "--out", str(shards), "--vocabulary", "270",
+                   "--index-words", "1", "--force")  # fmt: skip
+    assert (done.returncode, "runs of 1 words" in done.stderr) == (2, True)
+    assert {file: file.read_bytes() for file in shards.iterdir()} == before
+    alone = isoflop("tokenizer", "encode", str(shards), "--index-words", "13")
+    assert (alone.returncode, "--index-words goes with" in alone.stderr) == (2, True)
 
 
 @pytest.mark.parametrize(

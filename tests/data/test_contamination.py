@@ -130,7 +130,8 @@ def test_an_index_is_made_anew_for_other_runs_and_other_shards(tmp_path: Path, d
     assert ensure_index(shards, on_begin=lambda: begun.append(0)).header.n == 13
     assert ensure_index(shards, n=8, on_begin=lambda: begun.append(1)).header.n == 8
     assert ensure_index(shards, on_begin=lambda: begun.append(2)).header.n == 8
-    assert index_of(_tokenized(tmp_path, documents, index_words=9)).header.n == 9  # type: ignore[union-attr]
+    nine = _tokenized(tmp_path, documents, index_words=9)
+    assert ensure_index(nine, on_begin=lambda: begun.append(4)).header.n == 9
     other = _tokenized(tmp_path, documents[:50], force=True)
     assert not list((tmp_path / "contamination").glob("*"))
     (tmp_path / "contamination" / "index.json").write_text("{")

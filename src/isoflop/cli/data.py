@@ -96,7 +96,7 @@ def write_shards(
         force=force,
         on_progress=announce(output),
     )
-    payload = _payload(shards, source.skipped, wall_s=time.perf_counter() - start)
+    payload = _payload(shards, source.skipped, wall_s=time.perf_counter() - start) | {"index_words": index_words}
     output.show(payload, lambda printer: _show(printer, payload))
 
 

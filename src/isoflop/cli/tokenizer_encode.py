@@ -39,6 +39,8 @@ def encode_command(
         raise UsageError(
             "--text and --out go together: a text becomes a folder of shards. Without them stdin is encoded"
         )
+    if text is None and index_words is not None:
+        raise UsageError("--index-words goes with --text and --out: an index lies in a folder of shards")
     if text is not None and out is not None:
         write_shards(text, out, tokenizer, validation=validation, index_words=index_words, force=force, output=output)
     else:

@@ -10,6 +10,7 @@ wrongly once in 1,800 times.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Literal, TypeAlias
 
@@ -90,8 +91,7 @@ class IndexWriter:
     """
 
     def __init__(self, folder: Path, *, n: int = N, memory_bytes: int = MEMORY_BYTES) -> None:
-        if n < 2:
-            raise UsageError(f"runs of {n} words: at least 2, for example {N}")
+        check_length(n)
         self.folder, self.n = folder, n
         self._room = max(memory_bytes // _BYTES_A_RUN, 1)
         self._waiting: list[Hashes] = []
@@ -175,6 +175,16 @@ class Index:
         return each
 
 
+def check_length(n: int) -> None:
+    """Whether runs may be so long.
+
+    Raises:
+        UsageError: they may not.
+    """
+    if n < 2:
+        raise UsageError(f"runs of {n} words: at least 2, for example {N}")
+
+
 def clear(folder: Path) -> None:
     """Take an index away, the header first; other files stay."""
     with disk(folder):
@@ -184,12 +194,18 @@ def clear(folder: Path) -> None:
 
 
 def index_of(shards: Shards) -> Index | None:
-    """The index that lies in a folder of shards; None where there is none, or that of other shards, or half a one."""
-    try:
-        index = Index(shards.folder / FOLDER)
-    except InputError:
+    """The index that lies in a folder of shards; None where none was finished.
+
+    Raises:
+        InputError: it is damaged, or that of other shards.
+    """
+    folder = shards.folder / FOLDER
+    if not (folder / HEADER).exists():
         return None
-    return index if index.header.split_sha256 == shards.header.splits["train"].sha256 else None
+    index = Index(folder)
+    if index.header.split_sha256 != shards.header.splits["train"].sha256:
+        raise InputError(f"{folder}: not an index of these shards; index again")
+    return index
 
 
 def index_shards(shards: Shards, *, n: int = N, memory_bytes: int = MEMORY_BYTES) -> Index:
@@ -209,7 +225,7 @@ def index_shards(shards: Shards, *, n: int = N, memory_bytes: int = MEMORY_BYTES
 
 
 def ensure_index(shards: Shards, *, n: int | None = None, on_begin: Callable[[], None] = lambda: None) -> Index:
-    """The index in a folder of shards, made where there is none, or one of other runs than the `n` asked for.
+    """The index in a folder of shards, made where there is none, none that can be used, or one of other runs than `n`.
 
     Args:
         on_begin: called where it is to be made; it takes as long as reading all text does.
@@ -217,9 +233,10 @@ def ensure_index(shards: Shards, *, n: int | None = None, on_begin: Callable[[],
     Raises:
         what `index_shards` does.
     """
-    index = index_of(shards)
-    if index is not None and n in {None, index.header.n}:
-        return index
+    with suppress(InputError):
+        index = index_of(shards)
+        if index is not None and n in {None, index.header.n}:
+            return index
     on_begin()
     return index_shards(shards, n=n or N)
 

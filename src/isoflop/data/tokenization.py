@@ -93,6 +93,8 @@ def tokenize(
         raise UsageError(f"validation {validation_fraction}: must lie between 0 and 1, for example 0.08")
     if tokenizer is not None and tokenizer.vocabulary != vocabulary:
         raise UsageError(f"vocabulary {vocabulary}: the tokenizer given has {tokenizer.vocabulary} tokens")
+    if index_words is not None:
+        contamination.check_length(index_words)
     report = on_progress or (lambda stage, done, total: None)
     sample_bytes = sample_bytes if tokenizer is None else 0
     with held(folder):
