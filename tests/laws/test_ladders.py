@@ -7,10 +7,9 @@ from pathlib import Path
 import pytest
 
 from isoflop.count.flops import flops_per_token
+from isoflop.count.parameters import parameters
 from isoflop.files import read_json, read_lines
 from isoflop.laws.fit import fit
-from isoflop.plan.trunks import laid
-from isoflop.specs.ladder_plan import LadderPlan
 from isoflop.specs.run import Run
 from isoflop.train.ladder import Forecast
 from isoflop.train.ladder_trunks import fit_law
@@ -58,13 +57,11 @@ def test_the_same_points_weighed_as_the_ladder_does_give_the_forecast_again(fold
 
 def test_every_convention_of_n_and_c_is_in_every_run(folder: Path) -> None:
     runs, _, _ = read(folder)
-    layout = laid(read_json(folder / "ladder.json", LadderPlan))
-    sizes = {size.n_params for size in (*layout.sizes, layout.proof)}
     for run in runs:
         assert run.status == "finished"
         assert run.parameters is not None
         assert run.architecture is not None
-        assert run.n_params in sizes
+        assert run.n_params == parameters(run.architecture).total
         counted = {way: run.parameters.by(way) for way in ("total", "non_embedding", "matmul")}
         assert counted["total"] == run.n_params
         assert counted["non_embedding"] < counted["matmul"] < counted["total"]
