@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.data.left import hashes
 
 from isoflop.data import phases, pipeline
 from isoflop.errors import InputError, UsageError
-from isoflop.files import sha256_file
 from isoflop.specs.data_recipe import load
 
 RECIPE = """
@@ -62,15 +62,6 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (folder / "recipe.toml").write_text(RECIPE)
     pipeline.run(load(folder / "recipe.toml"), folder / "one")
     return folder
-
-
-def hashes(out: Path) -> dict[str, str]:
-    """sha256 of all that a run leaves, but for who made it and when."""
-    return {
-        path.relative_to(out).as_posix(): sha256_file(path)
-        for path in sorted(out.rglob("*"))
-        if path.is_file() and path.name not in {"stamp.json", "times.json", ".lock"}
-    }
 
 
 def do(place: Path, out: str, number: int, part: int = 1, n_parts: int = 1) -> phases.Part | pipeline.Run:

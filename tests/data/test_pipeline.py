@@ -12,11 +12,11 @@ from pathlib import Path
 
 import pytest
 from tests.data.archives import bomb, packed, page, record, served
+from tests.data.left import hashes
 
 from isoflop.data import pipeline, quality, table
 from isoflop.data.read import Document, documents
 from isoflop.errors import InputError, ResourceError, UnknownNameError, UsageError
-from isoflop.files import sha256_file
 from isoflop.specs.data_recipe import load
 
 RECIPE = """
@@ -85,15 +85,6 @@ def whole_corpus(corpus: Path) -> Path:
     recipe = RECIPE + WHOLE_CORPUS + (NEAR if importlib.util.find_spec("rensa") else "")
     (corpus / "recipe.toml").write_text(recipe)
     return corpus
-
-
-def hashes(out: Path) -> dict[str, str]:
-    """sha256 of all that a run writes, but for who made it and when."""
-    return {
-        path.relative_to(out).as_posix(): sha256_file(path)
-        for path in sorted(out.rglob("*"))
-        if path.is_file() and path.name not in {"stamp.json", "times.json", ".lock"}
-    }
 
 
 def run(corpus: Path, name: str, *, workers: int = 1, engine: str = "local") -> pipeline.Run:

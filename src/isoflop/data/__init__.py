@@ -11,7 +11,7 @@ split           which documents are held out
 tokenizer       byte-level BPE: trained, saved, loaded; patterns split, byte_pairs and merges are its engines
 tokenizer_*     its training on disk, its file, what it makes of a text (domains, encoders); which vocabulary to take
 shards          the folder on disk: raw tokens, document ends, one header
-tokenization    text -> shards, the arrow as one function
+tokenization    text -> shards, the arrow as one function; folder_lock keeps two writers apart
 shingles        text -> hashes of its words and of runs of words
 dedup           exact repeats; dedup_minhash near ones; dedup_tables, dedup_clusters what both are found with
 quality         a calibrated classifier of pages, trained from folders; quality_report how far to trust it

@@ -18,9 +18,10 @@ import numpy as np
 import numpy.typing as npt
 from msgspec import Struct
 
+from isoflop.data.folder_lock import held
 from isoflop.data.read import Document
-from isoflop.data.shards import Shards, held
-from isoflop.data.shingles import Hashes, Words, batches, runs, words
+from isoflop.data.shards import Shards
+from isoflop.data.shingles import Hashes, Places, Words, batches, runs, words
 from isoflop.errors import InputError, UsageError
 from isoflop.files import disk, read_json, sha256_file, write_json
 
@@ -270,12 +271,17 @@ def _checked(items: Iterable[Document], indices: Sequence[Index], *, n: int, thr
         for index in indices:
             found |= index.holds(hashes)
         for number, item in enumerate(batch):
-            first, last = (int(run_ends[number - 1]) if number else 0), int(run_ends[number])
+            first, last = _span(run_ends, number)
             yield _item(item, cut, number, found[first:last], n=n, threshold=threshold)
 
 
+def _span(ends: Places, number: int) -> tuple[int, int]:
+    """Where the part of this number begins and ends."""
+    return int(ends[number - 1]) if number else 0, int(ends[number])
+
+
 def _item(item: Document, cut: Words, number: int, found: npt.NDArray[np.bool_], *, n: int, threshold: float) -> Item:
-    first, last = (int(cut.ends[number - 1]) if number else 0), int(cut.ends[number])
+    first, last = _span(cut.ends, number)
     steps = np.zeros(last - first + 1, np.int64)
     np.add.at(steps, np.flatnonzero(found), 1)
     np.add.at(steps, np.flatnonzero(found) + n, -1)

@@ -14,7 +14,6 @@ import os
 import re
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
 from typing import BinaryIO, Literal
@@ -28,9 +27,8 @@ from msgspec.structs import replace
 from isoflop.data.split import Split
 from isoflop.data.tokenizer import Tokenizer
 from isoflop.data.tokens import Tokens as Tokens  # who opens shards reads them
-from isoflop.errors import InputError, ResourceError
+from isoflop.errors import InputError
 from isoflop.files import disk, read_json, sha256_file, sha256_value, write_atomic
-from isoflop.locks import taken
 from isoflop.stamp import Stamp
 
 HEADER = "shards.json"
@@ -256,24 +254,6 @@ def write_header(folder: Path, header: Header) -> None:
     whole = replace(header, tokenizer_file_sha256=sha256_file(folder / TOKENIZER), header_sha256=_ZEROS)
     content = msgspec.json.format(msgspec.json.encode(whole), indent=2) + b"\n"
     write_atomic(folder / HEADER, content.replace(_ZEROS.encode(), hashlib.sha256(content).hexdigest().encode()))
-
-
-@contextmanager
-def held(folder: Path) -> Iterator[None]:
-    """One writer at a time: a lock on the folder itself, which the kernel drops however its holder ends.
-
-    Raises:
-        ResourceError: another process is writing here, or the folder cannot be made.
-    """
-    with disk(folder):
-        folder.mkdir(parents=True, exist_ok=True)
-        handle = os.open(folder, os.O_RDONLY)
-    try:
-        if not taken(handle):
-            raise ResourceError(f"{folder}: another process is writing here. Wait for it, or choose another folder")
-        yield
-    finally:
-        os.close(handle)
 
 
 def dtype_for(vocabulary: int) -> Literal["uint16", "uint32"]:

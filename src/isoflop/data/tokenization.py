@@ -15,6 +15,7 @@ from typing import Literal, TypeAlias
 from isoflop import stamp
 from isoflop.data import contamination
 from isoflop.data.contamination import IndexWriter
+from isoflop.data.folder_lock import held
 from isoflop.data.read import Document
 from isoflop.data.shards import (
     HEADER,
@@ -25,7 +26,6 @@ from isoflop.data.shards import (
     Writer,
     clear,
     dtype_for,
-    held,
     open_shards,
     write_header,
 )
@@ -273,17 +273,16 @@ def _encode(
     try:
         for batch in _batches(_texts(documents)):
             encoded = tokenizer.encode_batch([document.text for document, _ in batch])
+            trained: list[str] = []
             for (document, content), tokens in zip(batch, encoded, strict=True):
                 _fold(digest, document.id, content)
                 split = side(document.id, validation_fraction=validation_fraction)
                 writers[split].add(tokens, n_bytes=len(content))
                 done += len(content)
+                if split == "train":
+                    trained.append(document.text)
             if index is not None:
-                index.add(
-                    document.text
-                    for document, _ in batch
-                    if side(document.id, validation_fraction=validation_fraction) == "train"
-                )
+                index.add(trained)
             report("encode", done, survey.n_bytes)
         if digest.hexdigest() != survey.text_sha256:
             raise InputError("the text changed between the first and the second reading. Run the same command again")

@@ -15,8 +15,9 @@ from msgspec import Struct
 from isoflop import stamp
 from isoflop.data import patterns, tokenization
 from isoflop.data.byte_pairs import ENGINES, Engine
+from isoflop.data.folder_lock import held
 from isoflop.data.read import Document
-from isoflop.data.shards import HEADER, TOKENIZER, held, open_shards
+from isoflop.data.shards import HEADER, TOKENIZER, open_shards
 from isoflop.data.tokenizer import Tokenizer, check_special, check_vocabulary
 from isoflop.errors import InputError, UnknownNameError, UsageError
 from isoflop.files import read_json, sha256_file, write_json
