@@ -27,7 +27,8 @@ import numpy.typing as npt
 
 from isoflop import stamp
 from isoflop.data.mixture import Mixture, Span
-from isoflop.data.shards import TOKENIZER, Header, ShardSplit, Tokens, Writer, open_shards, write_header
+from isoflop.data.shard_writer import Writer
+from isoflop.data.shards import TOKENIZER, Header, ShardSplit, Tokens, open_shards, write_header
 from isoflop.data.split import SPLITS, Split
 from isoflop.data.tokenizer import Tokenizer
 

@@ -18,13 +18,13 @@ from hypothesis import strategies as st
 from isoflop import stamp
 from isoflop.data.corpus import StandardLibrary, source
 from isoflop.data.read import Document, Text
+from isoflop.data.shard_writer import Writer
 from isoflop.data.shards import (
     HEADER,
     TOKENIZER,
     Header,
     Shards,
     Tokens,
-    Writer,
     clear,
     dtype_for,
     open_shards,

@@ -10,7 +10,7 @@ read, corpus    what to read: files of the user's, or the standard library of th
 split           which documents are held out
 tokenizer       byte-level BPE: trained, saved, loaded; patterns split, byte_pairs and merges are its engines
 tokenizer_*     its training on disk, its file, what it makes of a text (domains, encoders); which vocabulary to take
-shards          the folder on disk: raw tokens, document ends, one header
+shards          the folder on disk: raw tokens, document ends, one header; shard_writer writes them
 tokenization    text -> shards, the arrow as one function; folder_lock keeps two writers apart
 shingles        text -> hashes of its words and of runs of words
 dedup           exact repeats; dedup_minhash near ones; dedup_tables, dedup_clusters what both are found with

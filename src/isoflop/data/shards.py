@@ -10,13 +10,12 @@ program that maps raw integers can read the rest.
 """
 
 import hashlib
-import os
 import re
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property
 from pathlib import Path
-from typing import BinaryIO, Literal
+from typing import Literal
 
 import msgspec
 import numpy as np
@@ -33,11 +32,10 @@ from isoflop.stamp import Stamp
 
 HEADER = "shards.json"
 TOKENIZER = "tokenizer.json"
-FILE_TOKENS = 1 << 26
 _DECODED_TOKENS = 1 << 20  # at once: a Python number takes 36 bytes
 _OURS = re.compile(r"(train|validation)-\d{5}(\.ends)?\.bin")
-_TYPE: dict[str, np.dtype[np.unsignedinteger]] = {"uint16": np.dtype("<u2"), "uint32": np.dtype("<u4")}
-_ENDS = np.dtype("<u8")
+TYPES: dict[str, np.dtype[np.unsignedinteger]] = {"uint16": np.dtype("<u2"), "uint32": np.dtype("<u4")}
+ENDS = np.dtype("<u8")
 _ZEROS = "0" * 64
 
 
@@ -131,14 +129,14 @@ class Shards:
 
     def tokens(self, split: Split) -> Tokens:
         """The tokens of a split, mapped from disk."""
-        kind = _TYPE[self.header.dtype]
+        kind = TYPES[self.header.dtype]
         return Tokens([_map(self.folder / file.name, kind) for file in self.header.splits[split].files])
 
     def ends(self, split: Split) -> npt.NDArray[np.int64]:
         """(documents,) position behind each document's end of text, in the split as one sequence."""
         files = self.header.splits[split].files
         offsets = np.cumsum([0, *(file.n_tokens for file in files)])
-        parts = [_map(self.folder / file.ends_name, _ENDS).astype(np.int64) for file in files]
+        parts = [_map(self.folder / file.ends_name, ENDS).astype(np.int64) for file in files]
         return np.concatenate([part + offset for part, offset in zip(parts, offsets, strict=False)])
 
     def texts(self, split: Split) -> Iterator[str]:
@@ -147,10 +145,10 @@ class Shards:
         Raises:
             InputError: a token is not the tokenizer's.
         """
-        kind = _TYPE[self.header.dtype]
+        kind = TYPES[self.header.dtype]
         for file in self.header.splits[split].files:
             tokens, begin = _map(self.folder / file.name, kind), 0
-            for end in _map(self.folder / file.ends_name, _ENDS).tolist():
+            for end in _map(self.folder / file.ends_name, ENDS).tolist():
                 last = end - 1  # its end of text
                 parts = range(begin, last, _DECODED_TOKENS)
                 yield b"".join(
@@ -195,11 +193,11 @@ class Shards:
         Raises:
             InputError: a file is missing, cut off or too long; names the file.
         """
-        item = _TYPE[self.header.dtype].itemsize
+        item = TYPES[self.header.dtype].itemsize
         for split in self.header.splits.values():
             for file in split.files:
                 _check_size(self.folder / file.name, file.n_tokens * item)
-                _check_size(self.folder / file.ends_name, file.n_documents * _ENDS.itemsize)
+                _check_size(self.folder / file.ends_name, file.n_documents * ENDS.itemsize)
         _check_size(self.folder / TOKENIZER, None)
 
     def _load_tokenizer(self) -> Tokenizer:
@@ -214,8 +212,8 @@ class Shards:
     def _check_content(self, file: ShardFile) -> None:
         """What a hash cannot say where another program wrote the shards: ids in range, ends in order."""
         tokens, ends = (
-            _map(self.folder / file.name, _TYPE[self.header.dtype]),
-            _map(self.folder / file.ends_name, _ENDS),
+            _map(self.folder / file.name, TYPES[self.header.dtype]),
+            _map(self.folder / file.ends_name, ENDS),
         )
         if len(tokens) and (largest := int(tokens.max())) >= self.header.vocabulary:
             raise InputError(
@@ -268,99 +266,6 @@ def clear(folder: Path) -> None:
         for file in sorted(folder.iterdir()) if folder.is_dir() else []:
             if _OURS.fullmatch(file.name):
                 file.unlink()
-
-
-class Writer:
-    """Writes one split, file by file, until `close`.
-
-    Attributes:
-        folder: where it writes, already there.
-        files: those finished.
-    """
-
-    def __init__(self, folder: Path, split: Split, *, vocabulary: int, file_tokens: int = FILE_TOKENS) -> None:
-        self.folder = folder
-        self.split = split
-        self.kind = _TYPE[dtype_for(vocabulary)]
-        self.end_of_text = vocabulary - 1
-        self.file_tokens = file_tokens
-        self.files: list[ShardFile] = []
-        self.n_bytes = 0
-        self._ends: list[int] = []
-        self._n_tokens = 0
-        self._out: BinaryIO | None = None
-
-    def add(self, tokens: npt.NDArray[np.uint32], *, n_bytes: int) -> None:
-        """Append one document of `n_bytes` of text; its end of text is put behind it here.
-
-        Raises:
-            ResourceError: the disk is full.
-        """
-        content = np.append(tokens, self.end_of_text).astype(self.kind).tobytes()
-        with disk(self.folder):
-            if self._out is None:
-                self._out = (self.folder / self._name()).open("wb")
-                self._digest = hashlib.sha256()
-            self._out.write(content)
-        self._digest.update(content)
-        self._n_tokens += len(tokens) + 1
-        self._ends.append(self._n_tokens)
-        self.n_bytes += n_bytes
-        if self._n_tokens >= self.file_tokens:
-            self._finish_file()
-
-    def close(self) -> ShardSplit:
-        """Finish the last file.
-
-        Raises:
-            ResourceError: the disk is full.
-        """
-        if self._out is not None:
-            self._finish_file()
-        return ShardSplit(
-            n_tokens=sum(file.n_tokens for file in self.files),
-            n_documents=sum(file.n_documents for file in self.files),
-            n_bytes=self.n_bytes,
-            files=self.files,
-        )
-
-    def abandon(self) -> None:
-        """Let go of the open file; what it holds stays without a header."""
-        if self._out is not None:
-            self._out.close()
-            self._out = None
-
-    def _name(self) -> str:
-        return f"{self.split}-{len(self.files):05d}.bin"
-
-    def _finish_file(self) -> None:
-        assert self._out is not None
-        ends = np.array(self._ends, dtype=_ENDS).tobytes()
-        name = self._name()
-        ends_name = name.replace(".bin", ".ends.bin")
-        with disk(self.folder):
-            _sync_close(self._out)
-            self._out = None
-            with (self.folder / ends_name).open("wb") as out:
-                out.write(ends)
-                _sync_close(out)
-        self.files.append(
-            ShardFile(
-                name=name,
-                n_tokens=self._n_tokens,
-                sha256=self._digest.hexdigest(),
-                ends_name=ends_name,
-                n_documents=len(self._ends),
-                ends_sha256=hashlib.sha256(ends).hexdigest(),
-            )
-        )
-        self._ends, self._n_tokens = [], 0
-
-
-def _sync_close(out: BinaryIO) -> None:
-    out.flush()
-    os.fsync(out.fileno())
-    out.close()
 
 
 def _map(path: Path, kind: np.dtype[np.unsignedinteger]) -> npt.NDArray[np.unsignedinteger]:

@@ -17,13 +17,13 @@ from isoflop.data import contamination
 from isoflop.data.contamination import IndexWriter
 from isoflop.data.folder_lock import held
 from isoflop.data.read import Document
+from isoflop.data.shard_writer import Writer
 from isoflop.data.shards import (
     HEADER,
     TOKENIZER,
     Header,
     Shards,
     ShardSplit,
-    Writer,
     clear,
     dtype_for,
     open_shards,
