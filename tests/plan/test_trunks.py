@@ -95,6 +95,10 @@ def test_every_ladder_of_a_budget_keeps_the_rules(budget: float) -> None:
         assert model.heads * model.head_size == pytest.approx(model.width, rel=0.13)
         assert model.head_size == pytest.approx(2 * math.sqrt(model.width), rel=0.25)
         assert model.hidden == pytest.approx(8 / 3 * model.width, abs=4 if model.width < 256 else 32)
+        shortest = PLAN.ratios[0] * PLAN.tokens_per_param * size.n_params
+        assert size.batch_tokens == rules.batch_tokens(
+            size.n_params, context=model.context, shortest_tokens=shortest, least_steps=PLAN.least_steps
+        )
         sequences = size.batch_tokens // model.context
         assert sequences * model.context == size.batch_tokens
         assert math.log2(sequences) % 1 == 0
