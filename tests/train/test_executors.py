@@ -89,6 +89,7 @@ def ray_cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Executor]:
 
 def same(runs: list[Run], others: list[Run]) -> bool:
     """Whether they are the same runs, to the bit."""
+    print(*(f"{run.id}: {run.status} {run.note}" for run in runs), sep="\n")  # a failed one says why
     facts = [
         [(r.id, r.key, r.status, r.loss_nats, r.n_tokens, r.compute_flop) for r in each] for each in (runs, others)
     ]

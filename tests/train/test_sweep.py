@@ -17,7 +17,7 @@ from tests.train.resting import HANG_S, REST, Brake
 
 from isoflop.data.read import Document
 from isoflop.data.tokenization import tokenize
-from isoflop.errors import ResourceError, UsageError
+from isoflop.errors import IsoflopError, ResourceError, UsageError
 from isoflop.specs.architecture import Decoder
 from isoflop.specs.optimizer import Optimizer
 from isoflop.specs.recipe import Recipe
@@ -238,6 +238,40 @@ def test_a_killed_worker_costs_nothing_but_time_and_a_run_that_kills_two_has_fai
     assert runs[2].loss_nats is None
     assert store.read(tmp_path / "runs" / runs[2].id) == runs[2]
     assert children() == []
+
+
+def stillborn(folder: Path, *, times: int) -> Path:
+    """A Python whose first so many processes end before they have begun."""
+    folder.mkdir(exist_ok=True)
+    python = folder / "python"
+    python.write_text(
+        f"""#!/bin/sh
+until mkdir {shlex.quote(str(folder))}/$((n += 1)) 2>/dev/null; do :; done
+[ $n -gt {times} ] || {{ echo "no such node" >&2; exit 7; }}
+exec {shlex.quote(sys.executable)} "$@"
+"""
+    )
+    python.chmod(0o755)
+    return python
+
+
+def test_workers_lost_before_they_took_a_run_cost_it_nothing(
+    rung: Callable[..., Recipe], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    log = Log()
+    monkeypatch.setattr(sys, "executable", str(stillborn(tmp_path / "bin", times=2)))
+    runs = go([rung(20), rung(21)], tmp_path / "runs", log, workers=2)
+    assert [run.status for run in runs] == ["finished", "finished"]
+    assert [e.kind for e in log if e.kind in {"retry", "started"}] == ["retry", "retry", "started", "started"]
+
+
+def test_where_no_worker_starts_the_sweep_says_why_and_ends(
+    rung: Callable[..., Recipe], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "executable", str(stillborn(tmp_path / "bin", times=99)))
+    with pytest.raises(IsoflopError, match=r"3 workers were lost before they took a run; the last: .*no such node"):
+        go([rung(20), rung(21)], tmp_path / "runs", Log(), workers=2)
+    assert store.read_sweep(tmp_path / "runs") == []
 
 
 PARENT = """

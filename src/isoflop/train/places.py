@@ -41,7 +41,8 @@ class Place:
         steps: that it takes itself.
         step: where it stands, in its recipe's count.
         run: as last heard of.
-        begun_at: the step at which its worker took it up.
+        begun_at: the step at which its worker was given it.
+        taken: its worker has said that it has it.
         orderly: its worker was stopped and has saved.
         over: nothing is left to do, or it has been given up; `skipped` where that was so before the sweep.
     """
@@ -55,7 +56,7 @@ class Place:
         self.run: Run | None = None
         self.known = self.over = self.skipped = False
         self.begun_at = self.deaths = self.passed_over = 0
-        self.orderly = False
+        self.taken = self.orderly = False
         self.tokens_per_s: float | None = None
         if trunk is not None:
             trunk.branches.append(self)

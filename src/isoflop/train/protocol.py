@@ -1,7 +1,7 @@
 """What a sweep and its workers say to each other: one JSON object a line, requests on stdin, messages on stdout.
 
 parent -> worker   Train | Matmul | Copy | Rehearse | Steps | Gather               closing stdin means: save and end
-worker -> parent   Ready, then Told..., then Ended | Measured   closing stdout means: the worker is gone
+worker -> parent   Ready, then Taken, Told..., Ended | Measured   closing stdout means: the worker is gone
 """
 
 from typing import Literal, TypeAlias
@@ -82,6 +82,10 @@ class Ready(Struct, frozen=True, kw_only=True, tag="ready", tag_field="is"):
         return "cuda" if self.accelerators else "cpu"
 
 
+class Taken(Struct, frozen=True, kw_only=True, tag="taken", tag_field="is"):
+    """A run is in hand from here on: what ends the worker may be the run's doing, which before it cannot be."""
+
+
 class Told(Struct, frozen=True, kw_only=True, tag="told", tag_field="is"):
     """What the trainer says of the run in hand."""
 
@@ -110,7 +114,7 @@ class Measured(Struct, frozen=True, kw_only=True, tag="measured", tag_field="is"
     value: float
 
 
-Message: TypeAlias = Ready | Told | Ended | Measured
+Message: TypeAlias = Ready | Taken | Told | Ended | Measured
 
 encode = msgspec.json.Encoder().encode
 requests: msgspec.json.Decoder[Request] = msgspec.json.Decoder(Request)

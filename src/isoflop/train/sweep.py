@@ -25,7 +25,7 @@ from isoflop.train.lock import locked
 from isoflop.train.pace import Pace
 from isoflop.train.packing import Packing, needs_bytes
 from isoflop.train.places import Place, Places, check_threads
-from isoflop.train.protocol import Ended, Message, Told, Train
+from isoflop.train.protocol import Ended, Message, Taken, Told, Train
 from isoflop.train.team import alone
 
 Kind: TypeAlias = Literal[
@@ -82,8 +82,8 @@ def sweep(
 
     A branch begins when its trunk has saved the checkpoint it branches off, while the trunk trains on. A worker that
     dies takes its run with it once: the run goes on from its checkpoint on a fresh worker, and if that one dies too the
-    run is `failed` and the others go on. So has a branch failed whose trunk ended before its step. Diverged and failed
-    runs are returned like the others; the status tells.
+    run is `failed` and the others go on. A worker lost before it took its run costs the run nothing. So has a branch
+    failed whose trunk ended before its step. Diverged and failed runs are returned like the others; the status tells.
 
     Args:
         rungs: recipes and branches, in any order; what the longest chain of work hangs on is started first.
@@ -142,6 +142,7 @@ class _Sweep:
         self.places, self.runs_dir, self.on_event = places, runs_dir, on_event
         self.at: dict[Hand, Place] = {}
         self.pace = Pace()
+        self.lost = 0  # workers since the last that took a run
         self.earlier = store.read_sweep(runs_dir)
 
     def announce_skipped(self) -> None:
@@ -191,7 +192,7 @@ class _Sweep:
         """Until nothing is ahead and nobody at work, or it shall stop.
 
         Raises:
-            IsoflopError: a worker cannot be had.
+            IsoflopError: one worker after the other is lost before it takes a run.
             ResourceError: the disk is full.
         """
         idle, packing = list(crew.workers), Packing(crew.room_bytes)
@@ -202,7 +203,7 @@ class _Sweep:
                     continue
                 idle.remove(worker)
                 self.at[worker] = place
-                place.begun_at, place.orderly = place.step, False
+                place.begun_at, place.taken, place.orderly = place.step, False, False
                 worker.send(Train(folder=str(place.folder), recipe=place.recipe, peak_flop_per_s=peak_flop_per_s))
             mail = crew.mail(seconds=_TICK_S)
             if mail is None:
@@ -211,11 +212,11 @@ class _Sweep:
                 continue
             worker, message = mail
             if message is None:
-                if worker.ready is None:
-                    raise IsoflopError(f"a worker did not start: {worker.obituary()}")  # nor would the next
                 idle = [other for other in idle if other is not worker]
                 if (left := self.at.pop(worker, None)) is not None:
                     self._died(left, worker)
+                if (left is not None and not left.taken) or worker.ready is None:
+                    self._lost(worker, seats=len(crew.workers))
                 if len(self.ahead()) > len(self.at) + len(idle):
                     idle.append(crew.replace(worker))
             elif (run := self._heard(self.at.get(worker), message)) is not None:
@@ -229,6 +230,8 @@ class _Sweep:
             ResourceError: the disk is full; what is begun goes on when there is room again.
         """
         match message:
+            case Taken() if place is not None:
+                place.taken, self.lost = True, 0
             case Told(event=event) if place is not None:
                 self._told(place, event)
             case Ended(disk=True):
@@ -270,13 +273,24 @@ class _Sweep:
                 self._ended(place, place.give_up(status="failed", note=_orphaned(place)))
 
     def _died(self, place: Place, worker: Hand) -> None:
-        """A worker died with a run in hand, which is tried again once; more often where it got on and saved."""
+        """A worker died with a run, which is tried again once; more often where it got on and saved, or never began."""
         reason = worker.obituary()
-        place.deaths += not (place.orderly and place.step > place.begun_at)
+        place.deaths += place.taken and not (place.orderly and place.step > place.begun_at)
         if place.deaths < _DEATHS:
             self.tell(place, "retry", reason=reason)
         else:
             self._ended(place, place.give_up(status="failed", note=f"{reason}, on the second try too"))
+
+    def _lost(self, worker: Hand, *, seats: int) -> None:
+        """A worker died without having begun. All seats may be lost with one node; the one after them says that more
+        would be.
+
+        Raises:
+            IsoflopError: it was that one.
+        """
+        self.lost += 1
+        if self.lost > seats:
+            raise IsoflopError(f"{self.lost} workers were lost before they took a run; the last: {worker.obituary()}")
 
     def write(self) -> None:
         """`runs.jsonl`: every run of this sweep that there is by now, then those of earlier sweeps in this folder."""

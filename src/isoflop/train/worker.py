@@ -36,6 +36,7 @@ from isoflop.train.protocol import (
     Rehearse,
     Request,
     Steps,
+    Taken,
     Told,
     Train,
 )
@@ -137,6 +138,7 @@ def _train(desk: Desk, request: Train) -> Ended:
     """One run, and how it ended."""
     from isoflop.train.loop import train
 
+    desk.say(Taken())
     folder = Path(request.folder)
     # Each run searches all objects for what the last one left: 0.2 s where torch's are among them, 0.01 s where not.
     gc.collect()
