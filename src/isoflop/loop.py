@@ -93,7 +93,7 @@ def grounds(folder: Path, *, text: Path | None, plan: Ladder, clock: Clock, list
     """Text to tokens, the machine measured, the rungs laid out."""
     shards = tokens(folder, text=text, vocabulary=plan.vocabulary, clock=clock, listener=listener)
     trial = rungs(plan, shards=str(shards.folder), threads=1, proof_threads=1)
-    setup = measured(folder, trial[len(trial) // 2], clock=clock, listener=listener)
+    setup = measured(folder, trial[len(trial) // 2], trial[-1], clock=clock, listener=listener)
     recipes = rungs(plan, shards=str(shards.folder), threads=setup.choice.threads, proof_threads=setup.proof_threads)
     return Grounds(shards=shards, setup=setup, recipes=recipes)
 
@@ -122,13 +122,13 @@ def tokens(folder: Path, *, text: Path | None, vocabulary: int, clock: Clock, li
     return shards
 
 
-def measured(folder: Path, rung: Recipe, *, clock: Clock, listener: Listener) -> climbing.Setup:
-    """The machine, by a rung that stands for the ladder."""
+def measured(folder: Path, rung: Recipe, proof: Recipe, *, clock: Clock, listener: Listener) -> climbing.Setup:
+    """The machine, by a rung that stands for the ladder and by the proof."""
     with clock.stage("machine measured"):
-        setup = climbing.setup(folder / LADDER, rung)
-    listener.say(
-        f"cores: {setup.choice.reason}; matmul {units.show(setup.peak_flop_per_s * setup.choice.workers, 'FLOP/s')}"
-    )
+        setup = climbing.setup(folder / LADDER, rung, proof=proof)
+    threads = f"{setup.proof_threads} thread{'s' if setup.proof_threads > 1 else ''}"
+    matmul = units.show(setup.peak_flop_per_s * setup.choice.workers, "FLOP/s")
+    listener.say(f"cores: {setup.choice.reason}; matmul {matmul}; the kept-out run alone: {threads}")
     return setup
 
 
@@ -205,8 +205,9 @@ def ascend(
     if said := ascent.epochs(layout, unique_tokens=shards.header.splits["train"].n_tokens):
         listener.say(said)
     usual = usual_rate(layout.plan)
-    trial = next(limbs(middle(layout), Ground(str(shards.folder), 1, 1), usual)).trunk
-    setup = measured(folder, trial, clock=clock, listener=listener)
+    bare = Ground(str(shards.folder), 1, 1)
+    trial = next(limbs(middle(layout), bare, usual)).trunk
+    setup = measured(folder, trial, proof(layout, bare, usual), clock=clock, listener=listener)
     ground = Ground(str(shards.folder), setup.choice.threads, setup.proof_threads)
     tuned: list[Run] = []
     line: RateLine | None = None

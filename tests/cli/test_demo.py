@@ -13,7 +13,7 @@ from isoflop.files import read_json, write_json
 from isoflop.laws.fit import fit
 from isoflop.laws.fitted import Fit
 from isoflop.plan.ladder import Ladder, of_budget
-from isoflop.train.choose import Choice
+from isoflop.train.choose import Alone, Choice
 from isoflop.train.cores import cores
 from isoflop.train.ladder import MACHINE, Climb, Forecast, Setup
 from isoflop.train.meter import Machine, Rate
@@ -35,7 +35,8 @@ def setup() -> Setup:
     machine = Machine(
         torch="", cuda=None, accelerators=[], cores=usable, rates=rates, copy_bytes_per_s=1e10, how="not measured"
     )
-    return Setup(machine=machine, choice=Choice(workers=workers, threads=1, reason="as the test wants it"))
+    choice = Choice(workers=workers, threads=1, reason="as the test wants it")
+    return Setup(machine=machine, choice=choice, alone=Alone(threads=usable))
 
 
 def climb(folder: Path, text: Path) -> tuple[Climb, loop.Grounds, list[SweepEvent], loop.Clock]:

@@ -16,7 +16,7 @@ from isoflop.data.shards import open_shards
 from isoflop.files import read_json, read_lines
 from isoflop.laws.fitted import Fit
 from isoflop.plan.trunks import laid
-from isoflop.specs import ladder_file
+from isoflop.specs import ladder_file, recipe_file
 from isoflop.specs.run import Run
 from isoflop.train import store
 from isoflop.train.choose import decide
@@ -147,6 +147,14 @@ def test_one_process_or_many_was_measured(climbed: tuple[Path, dict[str, Any]]) 
         together_tokens_per_s=choice.together_tokens_per_s,
         apart_tokens_per_s=choice.apart_tokens_per_s,
     )
+
+
+def test_the_kept_out_run_has_the_threads_that_were_fastest_for_it(climbed: tuple[Path, dict[str, Any]]) -> None:
+    made = read_json(climbed[0] / "ladder" / MACHINE, Setup)
+    assert made.alone is not None
+    assert (made.alone.tokens_per_s or 0.0) > 100
+    proof = next(run for run in climbed[1]["runs"] if run["role"] == "held_out")
+    assert recipe_file.load(climbed[0] / "ladder" / proof["id"] / store.RECIPE).threads == made.alone.threads
 
 
 def test_every_convention_of_n_and_c_is_in_every_run(climbed: tuple[Path, dict[str, Any]]) -> None:

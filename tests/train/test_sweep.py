@@ -23,7 +23,7 @@ from isoflop.specs.optimizer import Optimizer
 from isoflop.specs.recipe import Recipe
 from isoflop.specs.run import Run
 from isoflop.train import store
-from isoflop.train.choose import decide
+from isoflop.train.choose import Alone, choose_threads, decide, fastest
 from isoflop.train.places import run_id
 from isoflop.train.sweep import SweepEvent, sweep
 
@@ -446,3 +446,37 @@ def test_the_faster_way_wins_and_a_tie_goes_to_separate_processes(
     choice = decide(cores=4, together_tokens_per_s=together, apart_tokens_per_s=apart)
     assert (choice.workers, choice.threads) == (workers, 4 // workers)
     assert words in choice.reason
+
+
+@pytest.mark.parametrize(
+    ("rates", "threads", "asked"),
+    [
+        ({2: 16_500.0, 1: 9_300.0}, 2, [2, 1]),
+        ({2: 17_187.0, 1: 42_880.0}, 1, [2, 1]),
+        ({12: 10.0, 6: 20.0, 3: 30.0, 1: 29.0}, 3, [12, 6, 3, 1]),
+        ({8: 10.0, 4: 9.0, 2: 99.0}, 8, [8, 4]),
+        ({1: 5.0}, 1, [1]),
+    ],
+)
+def test_a_run_alone_has_the_threads_it_is_fastest_with(
+    rates: dict[int, float], threads: int, asked: list[int]
+) -> None:
+    tried: list[int] = []
+
+    def rate(count: int) -> float:
+        tried.append(count)
+        return rates[count]
+
+    assert fastest(rate, cores=max(rates)) == Alone(threads=threads, tokens_per_s=rates[threads])
+    assert tried == asked
+
+
+def test_the_threads_of_a_run_alone_are_tried_on_the_run_itself(rung: Callable[..., Recipe]) -> None:
+    found = choose_threads(rung(20), cores=2, seconds=0.2)
+    assert found.threads in {1, 2}
+    assert found.tokens_per_s is not None
+    assert found.tokens_per_s > 100
+    with pytest.raises(IsoflopError, match=r"a measurement failed: .*vocabulary"):
+        choose_threads(
+            msgspec.structs.replace(rung(20), model=msgspec.structs.replace(rung(20).model, vocabulary=100)), cores=2
+        )

@@ -86,7 +86,7 @@ def _row(recipe: Recipe, *, name: str = "", steps: int | None = None, own: int |
 
 
 def _wall_s(layout: Layout, rungs: list[dict[str, Any]], folder: Path) -> tuple[float | None, str]:
-    """Seconds of all runs at the speed that a middle trunk had here, or why nothing can be said."""
+    """Seconds of all runs at the speeds of a middle trunk and of the kept-out run here, or why nothing can be said."""
     path = folder / "ladder" / MACHINE
     if not path.exists():
         return None, "this machine is measured when the ladder begins; FLOP/s of another folder say nothing here"
@@ -95,8 +95,11 @@ def _wall_s(layout: Layout, rungs: list[dict[str, Any]], folder: Path) -> tuple[
     if tokens_per_s is None:
         return None, "its speed was not tried when the ladder began"
     trunk = next(limbs(middle(layout), Ground("", 1, 1), usual_rate(layout.plan))).trunk
-    flop_per_s = tokens_per_s * flop_per_text_token(trunk)
-    return sum(rung["model_flop"] for rung in rungs) / flop_per_s, ""
+    together = alone = tokens_per_s * flop_per_text_token(trunk)
+    if setup.alone is not None and setup.alone.tokens_per_s is not None:
+        kept_out = proof(layout, Ground("", 1, 1), usual_rate(layout.plan))
+        alone = setup.alone.tokens_per_s * flop_per_text_token(kept_out)
+    return sum(rung["model_flop"] / (alone if rung["role"] == "held_out" else together) for rung in rungs), ""
 
 
 def _text(layout: Layout, folder: Path) -> str:

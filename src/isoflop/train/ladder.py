@@ -24,7 +24,7 @@ from isoflop.specs.recipe import Recipe
 from isoflop.specs.run import Run
 from isoflop.stamp import Stamp
 from isoflop.train import store
-from isoflop.train.choose import Choice, choose_workers
+from isoflop.train.choose import Alone, Choice, choose_threads, choose_workers
 from isoflop.train.executors import USUAL
 from isoflop.train.meter import Machine
 from isoflop.train.survey import measure_machine
@@ -69,10 +69,16 @@ class Forecast(Struct, frozen=True, kw_only=True):
 
 
 class Setup(Struct, frozen=True, kw_only=True):
-    """This machine and how its cores are used, measured once per folder so that a ladder begun goes on the same way."""
+    """This machine and how its cores are used, measured once per folder so that a ladder begun goes on the same way.
+
+    Attributes:
+        choice: of the rungs.
+        alone: of the proof; None where none was asked for.
+    """
 
     machine: Machine
     choice: Choice
+    alone: Alone | None = None
     schema: Literal["isoflop/machine@1"] = "isoflop/machine@1"
 
     @property
@@ -82,19 +88,16 @@ class Setup(Struct, frozen=True, kw_only=True):
 
     @property
     def proof_threads(self) -> int:
-        """Threads of the proof, which is trained alone: all cores, unless one thread was measured to be faster."""
-        together, apart = self.choice.together_tokens_per_s, self.choice.apart_tokens_per_s
-        if together is not None and apart is not None and together < apart / self.machine.cores:
-            return 1
-        return self.machine.cores
+        """Threads of the proof, which is trained alone: as many as were fastest for it."""
+        return self.machine.cores if self.alone is None else self.alone.threads
 
     @property
     def proof_peak_flop_per_s(self) -> float:
         """Measured fp32 matmul rate of the proof's process."""
-        alone = self.proof_threads == self.machine.cores
-        return self.machine.peak(
-            precision="fp32", processes=1 if alone else self.machine.cores, threads=self.proof_threads
-        )
+        cores, threads = self.machine.cores, self.proof_threads
+        if threads == cores:
+            return self.machine.peak(precision="fp32", processes=1, threads=cores)
+        return threads * self.machine.peak(precision="fp32", processes=cores, threads=1)
 
 
 class Climb(Struct, frozen=True, kw_only=True):
@@ -107,17 +110,21 @@ class Climb(Struct, frozen=True, kw_only=True):
     setup: Setup
 
 
-def setup(folder: Path, rung: Recipe) -> Setup:
-    """What was measured in this folder before, or measure now and write it down.
+def setup(folder: Path, rung: Recipe, *, proof: Recipe | None = None) -> Setup:
+    """What was measured in this folder before; what was not is measured now and written down.
 
     Args:
         rung: one that stands for the ladder, to try the ways of using the cores on.
+        proof: a run that will have them all to itself, to try that on.
     """
     path = folder / MACHINE
     if path.exists():
-        return read_json(path, Setup)
-    machine = measure_machine(precisions=("fp32",))
-    found = Setup(machine=machine, choice=choose_workers(rung, cores=machine.cores))
+        found = read_json(path, Setup)
+    else:
+        machine = measure_machine(precisions=("fp32",))
+        found = Setup(machine=machine, choice=choose_workers(rung, cores=machine.cores))
+    if proof is not None and found.alone is None:
+        found = replace(found, alone=choose_threads(proof, cores=found.machine.cores))
     write_json(path, found)
     return found
 
@@ -182,7 +189,7 @@ def prove(
     proof: Recipe, said: Forecast, *, folder: Path, made: Setup, on_event: Callable[[SweepEvent], None],
     executor: str = USUAL, settings: Mapping[str, str] | None = None,
 ) -> tuple[Run, Forecast]:  # fmt: skip
-    """Train the proof with all cores and put its loss beside the forecast.
+    """Train the proof, alone, and put its loss beside the forecast.
 
     Args:
         executor, settings: where; see `sweep`.
