@@ -145,7 +145,7 @@ class Bench:
             workers=len(cores().slices(workers=2, threads=1)),
             threads=1,
             peak_flop_per_s=None,
-            on_event=_tell,
+            on_event=tell,
         )
         self.runs.update(zip(missing, found, strict=True))
 
@@ -251,7 +251,8 @@ def _cell(bench: Bench, question: Question, rate: float, seeds: int) -> str:
     return f"{loss_nats:>9.4f}" if math.isfinite(loss_nats) else " diverged"
 
 
-def _tell(event: SweepEvent) -> None:
+def tell(event: SweepEvent) -> None:
+    """A line at the end of a run."""
     if event.kind in ("finished", "diverged", "failed", "retry"):
         eta = f", {event.eta_s / 60:.0f} min left" if event.eta_s else ""
         print(f"{event.done}/{event.total} {event.run_id} {event.loss_nats or event.reason}{eta}", flush=True)
