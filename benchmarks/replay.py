@@ -108,8 +108,8 @@ def main() -> None:
     runs = trained([recipe for each in after.values() for recipe in each], folder)
     old = arguments.old.stem if arguments.old else shards["old"].header.source
     lines = [
-        f"{tiny.n_tokens} tokens of {old}, then {tokens} that are {arguments.new.stem} but for the share said; {arguments.seeds} seeds. Nats a token of each one's "
-        "validation text, mean and standard deviation",
+        f"{tiny.n_tokens} tokens of {old}, then {tokens} that are {arguments.new.stem} but for the share said; "
+        f"{arguments.seeds} seeds. Nats a token of each one's validation text, mean and standard deviation",
         "",
         f"{'':<34}{'old text':>9}{'':>8}{'new text':>9}",
         row("before", before),
