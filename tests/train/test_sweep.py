@@ -5,7 +5,7 @@ import shlex
 import signal
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from itertools import pairwise
 from pathlib import Path
 from types import TracebackType
@@ -240,14 +240,14 @@ def test_a_killed_worker_costs_nothing_but_time_and_a_run_that_kills_two_has_fai
     assert children() == []
 
 
-def stillborn(folder: Path, *, times: int) -> Path:
-    """A Python whose first so many processes end before they have begun."""
+def stillborn(folder: Path, *, which: Iterable[int]) -> Path:
+    """A Python of whose processes those, counted from 1, end before they have begun."""
     folder.mkdir(exist_ok=True)
     python = folder / "python"
     python.write_text(
         f"""#!/bin/sh
 until mkdir {shlex.quote(str(folder))}/$((n += 1)) 2>/dev/null; do :; done
-[ $n -gt {times} ] || {{ echo "no such node" >&2; exit 7; }}
+case " {" ".join(map(str, which))} " in *" $n "*) echo "no such node" >&2; exit 7;; esac
 exec {shlex.quote(sys.executable)} "$@"
 """
     )
@@ -259,7 +259,8 @@ def test_workers_lost_before_they_took_a_run_cost_it_nothing(
     rung: Callable[..., Recipe], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     log = Log()
-    monkeypatch.setattr(sys, "executable", str(stillborn(tmp_path / "bin", times=2)))
+    # The first's run goes to the third, and is lost a second time.
+    monkeypatch.setattr(sys, "executable", str(stillborn(tmp_path / "bin", which=[1, 3])))
     runs = go([rung(20), rung(21)], tmp_path / "runs", log, workers=2)
     assert [run.status for run in runs] == ["finished", "finished"]
     assert [e.kind for e in log if e.kind in {"retry", "started"}] == ["retry", "retry", "started", "started"]
@@ -268,7 +269,7 @@ def test_workers_lost_before_they_took_a_run_cost_it_nothing(
 def test_where_no_worker_starts_the_sweep_says_why_and_ends(
     rung: Callable[..., Recipe], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(sys, "executable", str(stillborn(tmp_path / "bin", times=99)))
+    monkeypatch.setattr(sys, "executable", str(stillborn(tmp_path / "bin", which=range(1, 99))))
     with pytest.raises(IsoflopError, match=r"3 workers were lost before they took a run; the last: .*no such node"):
         go([rung(20), rung(21)], tmp_path / "runs", Log(), workers=2)
     assert store.read_sweep(tmp_path / "runs") == []

@@ -54,10 +54,6 @@ def choose_threads(recipe: Recipe, *, cores: int, seconds: float = 3.0) -> Alone
         with Crew.of_processes(1, threads=threads, bound=True) as crew:
             return crew.ask(Rehearse(recipe=structs.replace(recipe, threads=threads), seconds=seconds))[0]
 
-    if recipe.device != "cpu":
-        with Crew.of_processes(1, threads=cores) as crew:
-            if crew.all_ready()[0].device == "cuda":
-                return Alone(threads=cores)
     return fastest(tried, cores=cores)
 
 

@@ -123,9 +123,11 @@ def setup(folder: Path, rung: Recipe, *, proof: Recipe | None = None) -> Setup:
     else:
         machine = measure_machine(precisions=("fp32",))
         found = Setup(machine=machine, choice=choose_workers(rung, cores=machine.cores))
+        write_json(path, found)
     if proof is not None and found.alone is None:
-        found = replace(found, alone=choose_threads(proof, cores=found.machine.cores))
-    write_json(path, found)
+        cores, gpu = found.machine.cores, bool(found.machine.accelerators) and proof.device != "cpu"
+        found = replace(found, alone=Alone(threads=cores) if gpu else choose_threads(proof, cores=cores))
+        write_json(path, found)
     return found
 
 
